@@ -1,2 +1,4 @@
 //! x
 pub mod gguf;
+
+pub mod checkpoint;

@@ -156,6 +156,7 @@ impl Metadata {
     }
 
     /// All pairs in file order.
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
         self.entries.iter().map(|(key, value)| (key.as_str(), value))
     }
@@ -229,15 +230,12 @@ impl Metadata {
         convert: impl FnOnce(&'a Value) -> Option<T>,
     ) -> Result<Option<T>, GgufError> {
         let Some(value) = self.get(key) else { return Ok(None) };
-        match convert(value) {
-            Some(converted) => Ok(Some(converted)),
-            None => {
-                let found = match value.as_i128() {
-                    Some(..0) => "a negative integer",
-                    _ => value.type_name(),
-                };
-                Err(Problem::WrongType { expected, found }.at(Place::Key(key.to_owned())))
-            }
-        }
+        convert(value).map(Some).ok_or_else(|| {
+            let found = match value.as_i128() {
+                Some(..0) => "a negative integer",
+                _ => value.type_name(),
+            };
+            Problem::WrongType { expected, found }.at(Place::Key(key.to_owned()))
+        })
     }
 }

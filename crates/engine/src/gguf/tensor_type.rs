@@ -30,7 +30,7 @@ impl TensorType {
     pub const ALL: [Self; 8] =
         [Self::F32, Self::F16, Self::BF16, Self::Q8_0, Self::Q6_K, Self::TQ1_0, Self::TQ2_0, Self::I2_S];
 
-    /// I2_S tensors end with this many bytes, of which the first four are the scale and the others mean nothing.
+    /// `I2_S` tensors end with this many bytes, of which the first four are the scale and the others mean nothing.
     pub const I2_S_TAIL: u64 = 32;
 
     /// The type with this ggml id.

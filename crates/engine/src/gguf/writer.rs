@@ -127,6 +127,8 @@ fn le<T: Copy, const N: usize>(elements: &[T], convert: fn(T) -> [u8; N]) -> Vec
 
 fn concatenate<T>(elements: &[T], put: fn(&mut Vec<u8>, &T)) -> Vec<u8> {
     let mut out = Vec::new();
-    elements.iter().for_each(|element| put(&mut out, element));
+    for element in elements {
+        put(&mut out, element);
+    }
     out
 }

@@ -2,3 +2,5 @@
 pub mod gguf;
 
 pub mod checkpoint;
+
+pub mod quant;

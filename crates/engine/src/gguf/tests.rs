@@ -178,6 +178,15 @@ fn every_truncation_of_a_file_is_refused() {
 }
 
 #[test]
+fn every_truncation_of_a_real_head_is_refused() {
+    let bytes = Bytes::from(std::fs::read(PICO).unwrap());
+    let data = Gguf::read(&bytes.clone().into()).unwrap().tensors[0].offset as usize;
+    for length in 0..=data {
+        assert!(Gguf::read(&bytes.slice(..length).into()).is_err(), "{length} bytes");
+    }
+}
+
+#[test]
 fn counts_beyond_the_file_are_refused_before_anything_is_allocated() {
     for count in [1 << 20, 1 << 63, u64::MAX] {
         for at in [8, 16] {

@@ -34,6 +34,8 @@ pub enum QuantError {
     NotTernary { tensor: String, row: usize, value: f32, scale: f32 },
     #[error("tensor {tensor:?}: {elements} elements from row {first_row} on are not whole rows inside of it")]
     OutOfRange { tensor: String, first_row: usize, elements: usize },
+    #[error("rows of type {0} cannot be decoded as floats")]
+    NoFloats(TensorType),
     #[error("{bytes} bytes are not the {tensor_type} form of {elements} elements")]
     Length { tensor_type: TensorType, bytes: usize, elements: usize },
 }

@@ -56,7 +56,7 @@ pub fn decode_row(tensor_type: TensorType, bytes: &[u8], out: &mut [f32]) -> Res
         TensorType::Q8_0 => each_block(bytes, out, blocks::q8_0),
         TensorType::Q6_K => each_block(bytes, out, blocks::q6_k),
         TensorType::TQ1_0 | TensorType::TQ2_0 | TensorType::I2_S => {
-            return Err(QuantError::NotFloatType { tensor: String::new(), found: tensor_type });
+            return Err(QuantError::NoFloats(tensor_type));
         }
     }
     Ok(())

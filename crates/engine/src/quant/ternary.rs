@@ -1,8 +1,7 @@
 //! Rows of a ternary matrix, whatever it is stored as.
 
-use half::{bf16, f16};
-
-use super::{QuantError, blocks, for_each_piece};
+use super::blocks::{self, InvalidCode};
+use super::{FloatRows, QuantError, for_each_piece};
 use crate::checkpoint::Tensor;
 use crate::gguf::TensorType;
 
@@ -11,7 +10,7 @@ use crate::gguf::TensorType;
 /// The scale is found when the matrix is opened; that all weights agree with it is checked as they are unpacked.
 #[derive(Debug, Clone, Copy)]
 pub struct TernaryRows<'a> {
-    pub(super) tensor: Tensor<'a>,
+    tensor: Tensor<'a>,
     scale: f32,
 }
 
@@ -25,22 +24,24 @@ impl<'a> TernaryRows<'a> {
             let columns = tensor.columns;
             return Err(QuantError::StraddlingBlocks { tensor: name(), tensor_type, columns, block });
         }
-        let mut rows = Self { tensor, scale: 0.0 };
-        rows.scale = match tensor_type {
+        let scale = match tensor_type {
             TensorType::I2_S => i2_s_scale(tensor)?,
-            TensorType::TQ1_0 | TensorType::TQ2_0 | TensorType::F16 | TensorType::BF16 | TensorType::F32 => {
-                first_scale(tensor)?
-            }
+            TensorType::TQ1_0 => first_block_scale(tensor, blocks::tq1_0)?,
+            TensorType::TQ2_0 => first_block_scale(tensor, |block, digits| {
+                // An invalid code is reported when its row is unpacked.
+                blocks::tq2_0(block, digits).unwrap_or(0.0)
+            })?,
+            TensorType::F16 | TensorType::BF16 | TensorType::F32 => first_magnitude(tensor)?,
             found => return Err(QuantError::NotTernaryType { tensor: name(), found }),
         };
-        if rows.scale.is_finite() && rows.scale >= 0.0 {
-            Ok(rows)
+        if scale.is_finite() && scale >= 0.0 {
+            Ok(Self { tensor, scale })
         } else {
-            Err(QuantError::InvalidScale { tensor: name(), scale: rows.scale })
+            Err(QuantError::InvalidScale { tensor: name(), scale })
         }
     }
 
-    /// What every weight is to be multiplied with.
+    /// What every weight is to be multiplied with; 0 if all of them are 0.
     #[must_use]
     pub fn scale(&self) -> f32 {
         self.scale
@@ -49,29 +50,21 @@ impl<'a> TernaryRows<'a> {
     /// As many rows from `first_row` on as `out` has room for, as −1, 0 and +1.
     pub fn unpack(&self, first_row: usize, out: &mut [i8]) -> Result<(), QuantError> {
         match self.tensor.tensor_type {
-            TensorType::I2_S => self.each_block(first_row, out, |block, out| Ok(blocks::i2_s(block, out)?)),
-            TensorType::TQ1_0 => self.each_block(first_row, out, |block, out| {
-                let scale = blocks::tq1_0(block, out);
-                self.check_scale(scale, out)
+            TensorType::I2_S => self.unpack_blocks(first_row, out, |block, digits| {
+                blocks::i2_s(block, digits).map_err(|InvalidCode| Fault::Code)
             }),
-            TensorType::TQ2_0 => self.each_block(first_row, out, |block, out| {
-                let scale = blocks::tq2_0(block, out)?;
-                self.check_scale(scale, out)
+            TensorType::TQ1_0 => self.unpack_blocks(first_row, out, |block, digits| {
+                self.check_scale(blocks::tq1_0(block, digits), digits)
             }),
-            TensorType::F16 => self.each_block(first_row, out, |&value, [out]| {
-                self.digit(f16::from_le_bytes(value).to_f32(), out)
+            TensorType::TQ2_0 => self.unpack_blocks(first_row, out, |block, digits| {
+                let scale = blocks::tq2_0(block, digits).map_err(|InvalidCode| Fault::Code)?;
+                self.check_scale(scale, digits)
             }),
-            TensorType::BF16 => self.each_block(first_row, out, |&value, [out]| {
-                self.digit(bf16::from_le_bytes(value).to_f32(), out)
-            }),
-            TensorType::F32 => {
-                self.each_block(first_row, out, |&value, [out]| self.digit(f32::from_le_bytes(value), out))
-            }
-            found => Err(QuantError::NotTernaryType { tensor: self.tensor.name.to_owned(), found }),
+            _ => self.unpack_floats(first_row, out),
         }
     }
 
-    fn each_block<const B: usize, const E: usize>(
+    fn unpack_blocks<const B: usize, const E: usize>(
         &self,
         first_row: usize,
         out: &mut [i8],
@@ -79,17 +72,23 @@ impl<'a> TernaryRows<'a> {
     ) -> Result<(), QuantError> {
         for_each_piece(self.tensor, first_row, out.len(), |first, bytes| {
             let out = out[first..].as_chunks_mut().0;
-            for (index, (block, out)) in bytes.as_chunks().0.iter().zip(out).enumerate() {
-                decode(block, out).map_err(|fault| {
+            for (index, (block, digits)) in bytes.as_chunks().0.iter().zip(out).enumerate() {
+                decode(block, digits).map_err(|fault| {
+                    let tensor = self.tensor.name.to_owned();
                     let row = first_row + (first + index * E) / self.tensor.columns;
-                    fault.at(self.tensor.name, row, self.scale)
+                    match fault {
+                        Fault::Code => QuantError::InvalidCode { tensor, row },
+                        Fault::Scale(found) => {
+                            QuantError::MixedScales { tensor, row, expected: self.scale, found }
+                        }
+                    }
                 })?;
             }
             Ok(())
         })
     }
 
-    /// A block without a scale is zero, and one that is zero may have any.
+    /// A block whose scale is 0 is zero, and a block of zeros may have any scale.
     #[expect(clippy::float_cmp, reason = "the same bits in every block")]
     fn check_scale(&self, scale: f32, digits: &mut [i8; 256]) -> Result<(), Fault> {
         if scale == 0.0 {
@@ -100,14 +99,18 @@ impl<'a> TernaryRows<'a> {
         Ok(())
     }
 
-    #[expect(clippy::float_cmp, reason = "all magnitudes are one stored number")]
-    fn digit(&self, value: f32, out: &mut i8) -> Result<(), Fault> {
-        *out = match value {
-            0.0 => 0,
-            _ if value == self.scale => 1,
-            _ if value == -self.scale => -1,
-            _ => return Err(Fault::Value(value)),
-        };
+    fn unpack_floats(&self, first_row: usize, out: &mut [i8]) -> Result<(), QuantError> {
+        let floats = FloatRows::new(self.tensor)?;
+        let mut values = vec![0.0; self.tensor.columns];
+        for (index, out) in out.chunks_mut(self.tensor.columns).enumerate() {
+            let values = &mut values[..out.len()];
+            let row = first_row.saturating_add(index);
+            floats.row(row, values)?;
+            if let Some(value) = digits_of(values, self.scale, out) {
+                let tensor = self.tensor.name.to_owned();
+                return Err(QuantError::NotTernary { tensor, row, value, scale: self.scale });
+            }
+        }
         Ok(())
     }
 }
@@ -116,24 +119,18 @@ impl<'a> TernaryRows<'a> {
 enum Fault {
     Code,
     Scale(f32),
-    Value(f32),
 }
 
-impl Fault {
-    fn at(self, tensor: &str, row: usize, scale: f32) -> QuantError {
-        let tensor = tensor.to_owned();
-        match self {
-            Self::Code => QuantError::InvalidCode { tensor, row },
-            Self::Scale(found) => QuantError::MixedScales { tensor, row, expected: scale, found },
-            Self::Value(value) => QuantError::NotTernary { tensor, row, value, scale },
-        }
+/// The signs of values that are 0 or plus or minus `scale`; returns the first value that is none of these.
+#[expect(clippy::float_cmp, reason = "all magnitudes are one stored number")]
+fn digits_of(values: &[f32], scale: f32, out: &mut [i8]) -> Option<f32> {
+    let is_ternary = |value: f32| value.abs() == scale || value == 0.0;
+    let mut all_ternary = true;
+    for (out, &value) in out.iter_mut().zip(values) {
+        *out = i8::from(value == scale) - i8::from(value == -scale);
+        all_ternary &= is_ternary(value);
     }
-}
-
-impl From<blocks::InvalidCode> for Fault {
-    fn from(_: blocks::InvalidCode) -> Self {
-        Self::Code
-    }
+    if all_ternary { None } else { values.iter().copied().find(|&value| !is_ternary(value)) }
 }
 
 /// After the codes of the whole tensor.
@@ -143,41 +140,39 @@ fn i2_s_scale(tensor: Tensor<'_>) -> Result<f32, QuantError> {
     Ok(f32::from_le_bytes(scale))
 }
 
-/// The scale of the first block that is not zero; zero if there is none.
-fn first_scale(tensor: Tensor<'_>) -> Result<f32, QuantError> {
-    let mut scale = 0.0;
+/// The scale of the first block that is not zero; 0 if there is none.
+fn first_block_scale<const B: usize>(
+    tensor: Tensor<'_>,
+    decode: impl Fn(&[u8; B], &mut [i8; 256]) -> f32,
+) -> Result<f32, QuantError> {
+    let mut found = 0.0;
+    let mut digits = [0; 256];
     for row in 0..tensor.rows {
         for_each_piece(tensor, row, tensor.columns, |_, bytes| {
-            if scale == 0.0 {
-                scale = first_scale_in(tensor.tensor_type, bytes);
+            for block in bytes.as_chunks().0 {
+                let scale = decode(block, &mut digits);
+                if found == 0.0 && digits != [0; 256] {
+                    found = scale;
+                }
             }
             Ok(())
         })?;
-        if scale != 0.0 {
+        if found != 0.0 {
             break;
         }
     }
-    Ok(scale)
+    Ok(found)
 }
 
-fn first_scale_in(tensor_type: TensorType, bytes: &[u8]) -> f32 {
-    let unless_zero = |scale, digits: [i8; 256]| if digits == [0; 256] { 0.0 } else { scale };
-    match tensor_type {
-        TensorType::TQ1_0 => first_not_zero(bytes, |block| {
-            let mut digits = [0; 256];
-            unless_zero(blocks::tq1_0(block, &mut digits), digits)
-        }),
-        TensorType::TQ2_0 => first_not_zero(bytes, |block| {
-            let mut digits = [0; 256];
-            // An invalid code is reported when its row is unpacked.
-            unless_zero(blocks::tq2_0(block, &mut digits).unwrap_or(0.0), digits)
-        }),
-        TensorType::F16 => first_not_zero(bytes, |&value| f16::from_le_bytes(value).to_f32().abs()),
-        TensorType::BF16 => first_not_zero(bytes, |&value| bf16::from_le_bytes(value).to_f32().abs()),
-        _ => first_not_zero(bytes, |&value| f32::from_le_bytes(value).abs()),
+/// The magnitude of the first value that is not zero; 0 if there is none.
+fn first_magnitude(tensor: Tensor<'_>) -> Result<f32, QuantError> {
+    let floats = FloatRows::new(tensor)?;
+    let mut values = vec![0.0; tensor.columns];
+    for row in 0..tensor.rows {
+        floats.row(row, &mut values)?;
+        if let Some(value) = values.iter().find(|value| **value != 0.0) {
+            return Ok(value.abs());
+        }
     }
-}
-
-fn first_not_zero<const B: usize>(bytes: &[u8], scale: impl Fn(&[u8; B]) -> f32) -> f32 {
-    bytes.as_chunks().0.iter().map(scale).find(|&scale| scale != 0.0).unwrap_or(0.0)
+    Ok(0.0)
 }

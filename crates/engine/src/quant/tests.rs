@@ -10,10 +10,12 @@ use crate::gguf::TensorType;
 
 const LINEARS: [&str; 7] = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
 
-fn all_rows(rows: &TernaryRows<'_>) -> Vec<i8> {
-    let mut digits = vec![9; rows.tensor.rows * rows.tensor.columns];
+/// The scale and all weights of a ternary matrix.
+fn unpacked(tensor: Tensor<'_>) -> (f32, Vec<i8>) {
+    let rows = TernaryRows::new(tensor).unwrap();
+    let mut digits = vec![9; tensor.rows * tensor.columns];
     rows.unpack(0, &mut digits).unwrap();
-    digits
+    (rows.scale(), digits)
 }
 
 /// A model with one tensor named `w`.
@@ -35,13 +37,8 @@ fn check_same_weights(files: &[&str]) {
     for layer in 0..checkpoints[0].hyperparameters().layers {
         for linear in LINEARS {
             let name = format!("blk.{layer}.{linear}.weight");
-            let matrices: Vec<_> = checkpoints
-                .iter()
-                .map(|checkpoint| {
-                    let rows = TernaryRows::new(checkpoint.tensor(&name).unwrap()).unwrap();
-                    (rows.scale(), all_rows(&rows))
-                })
-                .collect();
+            let matrices: Vec<_> =
+                checkpoints.iter().map(|checkpoint| unpacked(checkpoint.tensor(&name).unwrap())).collect();
             for (file, matrix) in files.iter().zip(&matrices) {
                 assert!(*matrix == matrices[0], "{name} of {file} differs from that of {}", files[0]);
             }
@@ -82,9 +79,10 @@ fn scales_are_those_of_the_description() {
 fn any_range_of_rows_equals_the_same_rows_of_the_whole() {
     for file in ["pico/model-f16.gguf", "nano64/model-i2_s.gguf", "nano128/model-tq1_0.gguf"] {
         let checkpoint = fixture(file);
-        let rows = TernaryRows::new(checkpoint.tensor("blk.0.ffn_down.weight").unwrap()).unwrap();
-        let (count, columns) = (rows.tensor.rows, rows.tensor.columns);
-        let whole = all_rows(&rows);
+        let tensor = checkpoint.tensor("blk.0.ffn_down.weight").unwrap();
+        let rows = TernaryRows::new(tensor).unwrap();
+        let (count, columns) = (tensor.rows, tensor.columns);
+        let (_, whole) = unpacked(tensor);
         for (first, end) in [(0, 1), (1, 2), (3, 50), (count - 1, count), (count, count), (5, count)] {
             let mut some = vec![9; (end - first) * columns];
             rows.unpack(first, &mut some).unwrap();
@@ -167,10 +165,8 @@ proptest! {
         data.extend(0.75f32.to_le_bytes());
         data.extend([0xFF; 28]);
         let checkpoint = with_tensor(TensorType::I2_S, 128, 3, data.clone());
-        let rows = TernaryRows::new(checkpoint.tensor("w").unwrap()).unwrap();
-        prop_assert_eq!(rows.scale(), 0.75);
         let expected: Vec<_> = (0..3 * 128).map(|element| i2_s_by_definition(&data, element)).collect();
-        prop_assert_eq!(all_rows(&rows), expected);
+        prop_assert_eq!(unpacked(checkpoint.tensor("w").unwrap()), (0.75, expected));
     }
 
     #[test]
@@ -178,18 +174,16 @@ proptest! {
         let mut data = bytes_of_codes(&codes);
         data.extend(f16::from_f32(0.75).to_le_bytes());
         let checkpoint = with_tensor(TensorType::TQ2_0, 256, 1, data.clone());
-        let rows = TernaryRows::new(checkpoint.tensor("w").unwrap()).unwrap();
         let expected: Vec<_> = (0..256).map(|element| tq2_0_by_definition(&data, element)).collect();
-        prop_assert_eq!(all_rows(&rows), expected);
+        prop_assert_eq!(unpacked(checkpoint.tensor("w").unwrap()), (0.75, expected));
     }
 
     #[test]
     fn tq1_0_equals_its_definition(mut data in prop::collection::vec(any::<u8>(), 52)) {
         data.extend(f16::from_f32(0.75).to_le_bytes());
         let checkpoint = with_tensor(TensorType::TQ1_0, 256, 1, data.clone());
-        let rows = TernaryRows::new(checkpoint.tensor("w").unwrap()).unwrap();
         let expected: Vec<_> = (0..256).map(|element| tq1_0_by_definition(&data, element)).collect();
-        prop_assert_eq!(all_rows(&rows), expected);
+        prop_assert_eq!(unpacked(checkpoint.tensor("w").unwrap()), (0.75, expected));
     }
 
     #[test]
@@ -234,6 +228,26 @@ proptest! {
     }
 
     #[test]
+    fn a_model_with_a_damaged_head_never_panics(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let mut bytes = include_bytes!("../../../../tests/fixtures/pico/model-i2_s.gguf").to_vec();
+        // Hyperparameters are at its beginning and tensors at its end; most of what is between are tokens.
+        let head = Checkpoint::from_bytes(bytes.clone().into()).unwrap().gguf().tensors[0].offset as usize;
+        for (place, value) in damage {
+            let place = place.index(2_000);
+            bytes[if place < 1_000 { place } else { head - 2_000 + place }] = value;
+        }
+        let Ok(checkpoint) = Checkpoint::from_bytes(bytes.into()) else { return Ok(()) };
+        for info in &checkpoint.gguf().tensors {
+            let tensor = checkpoint.tensor(&info.name).unwrap();
+            let _ = checkpoint.vector(&info.name, 128);
+            let _ = TernaryRows::new(tensor).and_then(|rows| rows.unpack(0, &mut vec![0; tensor.columns]));
+            let _ = FloatRows::new(tensor).and_then(|rows| rows.row(0, &mut vec![0.0; tensor.columns]));
+        }
+    }
+
+    #[test]
     fn random_data_never_panics(data in prop::collection::vec(any::<u8>(), 2 * 210)) {
         for tensor_type in TensorType::ALL {
             let columns = tensor_type.block().0.max(4);
@@ -260,8 +274,7 @@ fn bf16_and_f32_matrices_may_be_ternary_too() {
     let f32s = values.iter().flat_map(|x| x.to_le_bytes()).collect();
     for (tensor_type, data) in [(TensorType::BF16, bf16s), (TensorType::F32, f32s)] {
         let checkpoint = with_tensor(tensor_type, 3, 2, data);
-        let rows = TernaryRows::new(checkpoint.tensor("w").unwrap()).unwrap();
-        assert_eq!((rows.scale(), all_rows(&rows)), (0.5, vec![0, -1, 1, 1, 0, 0]));
+        assert_eq!(unpacked(checkpoint.tensor("w").unwrap()), (0.5, vec![0, -1, 1, 1, 0, 0]));
     }
 }
 
@@ -303,14 +316,11 @@ fn tq2_0_rows(rows: &[(u8, f32)]) -> Checkpoint {
 #[test]
 fn blocks_without_weights_may_have_any_scale() {
     let checkpoint = tq2_0_rows(&[(1, 3.0), (2, 0.0), (2, 0.5), (0, 0.5), (1, 7.0)]);
-    let rows = TernaryRows::new(checkpoint.tensor("w").unwrap()).unwrap();
-    assert_eq!(rows.scale(), 0.5);
-    let expected = [0, 0, 1, -1, 0].iter().flat_map(|&digit| [digit; 256]).collect::<Vec<i8>>();
-    assert_eq!(all_rows(&rows), expected);
+    let expected = [0, 0, 1, -1, 0].into_iter().flat_map(|digit| [digit; 256]).collect();
+    assert_eq!(unpacked(checkpoint.tensor("w").unwrap()), (0.5, expected));
 
     let checkpoint = tq2_0_rows(&[(2, 0.0), (1, 1.0)]);
-    let rows = TernaryRows::new(checkpoint.tensor("w").unwrap()).unwrap();
-    assert_eq!((rows.scale(), all_rows(&rows)), (0.0, vec![0; 512]));
+    assert_eq!(unpacked(checkpoint.tensor("w").unwrap()), (0.0, vec![0; 512]));
 }
 
 #[test]

@@ -4,3 +4,5 @@ pub mod gguf;
 pub mod checkpoint;
 
 pub mod quant;
+
+pub mod inspect;

@@ -3,11 +3,12 @@
 use super::CheckpointError;
 use crate::gguf::{Gguf, Metadata, shown};
 
-/// Beyond any model of this kind, and small enough that no product of three overflows 64 bits and no sum of
-/// `WIDTH_LIMIT` products of a ternary weight and an int8 leaves the range of `i32`.
+/// Beyond any model of this kind, and small enough that a sum of so many products of a ternary weight and an int8 stays
+/// within an `i32`.
 const WIDTH_LIMIT: u64 = 1 << 20;
-/// As above, for what grows with text rather than width.
+/// For what grows with text rather than width; layers × context × width fits into 64 bits.
 const LENGTH_LIMIT: u64 = 1 << 24;
+const LAYER_LIMIT: u64 = 1 << 10;
 
 /// What `general.architecture` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,7 +149,7 @@ impl Hyperparameters {
             vocab_size: keys.vocab_size()?,
             context_length: keys.size("context_length", LENGTH_LIMIT)?,
             hidden,
-            layers: keys.size("block_count", 1 << 10)?,
+            layers: keys.size("block_count", LAYER_LIMIT)?,
             ffn: keys.size("feed_forward_length", WIDTH_LIMIT)?,
             heads,
             kv_heads,

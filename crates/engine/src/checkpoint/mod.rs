@@ -94,9 +94,9 @@ impl Checkpoint {
     /// The factor that is stored beside a weight (`blk.0.attn_q.scale` for `blk.0.attn_q.weight`); 1 when there is none.
     pub fn separate_scale(&self, weight: &str) -> Result<f32, CheckpointError> {
         let name = format!("{}.scale", weight.strip_suffix(".weight").unwrap_or(weight));
-        match self.tensor(&name) {
-            None => Ok(1.0),
-            Some(_) => Ok(self.vector(&name, 1)?.iter().product()),
+        if self.tensor(&name).is_none() {
+            return Ok(1.0);
         }
+        Ok(self.vector(&name, 1)?.first().copied().unwrap_or(1.0))
     }
 }

@@ -62,9 +62,9 @@ impl fmt::Display for Place {
 pub enum Problem {
     #[error("the file cannot be read at byte {offset}: {error}")]
     Io { offset: u64, error: io::Error },
-    #[error("{needed} bytes are needed at byte {offset}, but the file has only {remaining} more")]
+    #[error("{needed} bytes are needed at byte {offset}, but only {remaining} are left")]
     PastEnd { offset: u64, needed: u64, remaining: u64 },
-    #[error("{count} elements cannot fit into the {remaining} bytes that are left of the file")]
+    #[error("{count} elements cannot fit into the {remaining} bytes that are left")]
     TooMany { count: u64, remaining: u64 },
     #[error("a text of {length} bytes is too long here (at most {limit})")]
     TooLong { length: u64, limit: u64 },

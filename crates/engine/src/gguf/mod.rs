@@ -2,8 +2,9 @@
 //!
 //! The file comes from the internet and is not trusted: every count, length, depth, alignment and offset is checked
 //! against the bytes that are really there before anything is allocated or read, so memory stays within a small
-//! multiple of the file's size and no input can make this code panic. Everything is read with positioned reads;
-//! a memory map is absent on purpose, since a file that shrinks while mapped kills the process.
+//! multiple of the size of the file's head, which is limited too, and no input can make this code panic. Everything is
+//! read with positioned reads; a memory map is absent on purpose, since a file that shrinks while mapped kills the
+//! process.
 //!
 //! What the metadata *means* is not decided here; see [`crate::checkpoint`].
 

@@ -4,6 +4,9 @@ use std::io::{self, BufReader, Read};
 
 use super::{Array, GgufError, Metadata, Place, Problem, Source, Value};
 
+/// Metadata and tensor directory end within this many bytes. Real ones take a tenth of it or less; the limit keeps what
+/// a huge (perhaps sparse) file can make this program allocate far below its size.
+const HEAD_LIMIT: u64 = 1 << 27;
 /// Longest key by the GGUF specification.
 const KEY_LIMIT: u64 = 65_535;
 /// No known file nests arrays at all.
@@ -83,11 +86,14 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn header(&mut self) -> Result<Header, GgufError> {
-        let mut magic = [0; 4];
-        if self.fill(&mut magic).is_err() || magic != *b"GGUF" {
-            return Err(GgufError::NotGguf(describe_other(magic, self.file_bytes())));
+        if self.file_bytes() < 4 {
+            return Err(GgufError::NotGguf(format!("has only {} bytes", self.file_bytes())));
         }
         let in_header = |problem: Problem| problem.at(Place::Header);
+        let magic = self.scalar(|magic: [u8; 4]| magic).map_err(in_header)?;
+        if magic != *b"GGUF" {
+            return Err(GgufError::NotGguf(describe_other(magic)));
+        }
         let version = self.u32().map_err(in_header)?;
         match version {
             2 | 3 => {}
@@ -192,7 +198,7 @@ impl<'a> Reader<'a> {
     }
 
     fn remaining(&self) -> u64 {
-        self.file_bytes().saturating_sub(self.position)
+        self.file_bytes().min(HEAD_LIMIT).saturating_sub(self.position)
     }
 
     fn check_remaining(&self, needed: u64) -> Result<(), Problem> {
@@ -214,9 +220,8 @@ impl<'a> Reader<'a> {
 }
 
 /// Recognises what people download by mistake.
-fn describe_other(magic: [u8; 4], file_bytes: u64) -> String {
+fn describe_other(magic: [u8; 4]) -> String {
     match &magic {
-        _ if file_bytes < 4 => format!("has only {file_bytes} bytes"),
         b"vers" => "looks like a Git LFS pointer; download the file itself".to_owned(),
         [b'<', ..] => "looks like a web page; download the file itself".to_owned(),
         b"ggml" | b"lmgg" | b"ggjt" | b"tjgg" => {

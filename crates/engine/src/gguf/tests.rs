@@ -233,6 +233,32 @@ fn lengths_of_texts_are_checked() {
 }
 
 #[test]
+fn a_huge_file_does_not_allow_a_huge_text() {
+    let path = std::env::temp_dir().join(format!("gguf-huge-{}", std::process::id()));
+    let mut head = TestFile::new().entry("key", Value::String(String::new())).head();
+    let at = head.len() - 8;
+    head[at..].copy_from_slice(&(1u64 << 32).to_le_bytes());
+    std::fs::write(&path, head).unwrap();
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(1 << 33).unwrap();
+    let result = Gguf::read(&Source::open(&path).unwrap());
+    std::fs::remove_file(&path).unwrap();
+    let expected =
+        r#"metadata key "key": 4294967296 bytes are needed at byte 47, but only 134217681 are left"#;
+    assert_eq!(result.unwrap_err().to_string(), expected);
+}
+
+#[test]
+fn a_file_that_shrinks_is_an_error() {
+    let path = std::env::temp_dir().join(format!("gguf-shrinks-{}", std::process::id()));
+    std::fs::copy(PICO, &path).unwrap();
+    let source = Source::open(&path).unwrap();
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(1_000).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let message = Gguf::read(&source).unwrap_err().to_string();
+    assert!(message.contains("the file cannot be read at byte"), "{message}");
+}
+
+#[test]
 fn deep_nesting_is_refused() {
     let nested = |depth| (1..depth).fold(Array::U8(vec![]), |inner, _| Array::Arrays(vec![inner]));
     read(&TestFile::new().entry("k", Value::Array(nested(4))).bytes()).unwrap();

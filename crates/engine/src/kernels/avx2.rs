@@ -115,6 +115,7 @@ impl Simd for Avx2 {
             x86::_mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
         }
         fn dot_tiles(tiles: &[Tile], x: &[i8], sums: &mut [i32; TILE_ROWS]) -> () { dot_tiles(tiles, x, sums) }
+        fn multiply_registers(rounds: usize) -> u64 { multiply_registers(rounds) }
         fn unpack(tile: &Tile, out: &mut UnpackedTile) -> () { unpack(tile, out) }
     }
 
@@ -262,4 +263,22 @@ fn dot_unpacked<const T: usize>(tiles: &[UnpackedTile], x: &[i8], stride: usize,
             }
         }
     }
+}
+
+/// Independent sums: twice the latency of the instructions on two ports.
+const PEAK_SUMS: usize = 12;
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn multiply_registers(rounds: usize) -> u64 {
+    let mut sums = [x86::_mm256_setzero_si256(); PEAK_SUMS];
+    let (a, b) = (x86::_mm256_set1_epi8(std::hint::black_box(1)), x86::_mm256_set1_epi8(std::hint::black_box(2)));
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = x86::_mm256_add_epi16(*sum, x86::_mm256_maddubs_epi16(a, b));
+        }
+        // Otherwise the compiler would multiply once.
+        std::hint::black_box(&mut ());
+    }
+    std::hint::black_box(sums);
+    (rounds * PEAK_SUMS * 32) as u64
 }

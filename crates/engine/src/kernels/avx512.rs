@@ -88,6 +88,7 @@ impl Simd for Avx512 {
             x86::_mm_storeu_si128(out.as_mut_ptr().cast(), x86::_mm512_cvtsepi32_epi8(x86::_mm512_cvtps_epi32(a)))
         }
         fn dot_tiles(tiles: &[Tile], x: &[i8], sums: &mut [i32; TILE_ROWS]) -> () { dot_tiles(tiles, x, sums) }
+        fn multiply_registers(rounds: usize) -> u64 { multiply_registers(rounds) }
         fn unpack(tile: &Tile, out: &mut UnpackedTile) -> () { unpack(tile, out) }
     }
 
@@ -208,4 +209,22 @@ fn dot_unpacked<const T: usize>(tiles: &[UnpackedTile], x: &[i8], stride: usize,
             x86::_mm512_storeu_si512(sums.as_mut_ptr().add(LANES).cast(), total[1]);
         }
     }
+}
+
+/// Independent sums: twice the latency of the instruction on two ports.
+const PEAK_SUMS: usize = 20;
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn multiply_registers(rounds: usize) -> u64 {
+    let mut sums = [x86::_mm512_setzero_si512(); PEAK_SUMS];
+    let (a, b) = (x86::_mm512_set1_epi8(std::hint::black_box(1)), x86::_mm512_set1_epi8(std::hint::black_box(2)));
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = x86::_mm512_dpbusd_epi32(*sum, a, b);
+        }
+        // Otherwise the compiler would multiply once.
+        std::hint::black_box(&mut ());
+    }
+    std::hint::black_box(sums);
+    (rounds * PEAK_SUMS * 64) as u64
 }

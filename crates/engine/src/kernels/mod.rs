@@ -14,6 +14,7 @@ mod avx512;
 mod elementary;
 mod head;
 mod isa;
+pub mod limits;
 mod rope;
 mod rows;
 mod self_test;

@@ -44,6 +44,8 @@ pub(super) trait Simd: Copy {
     fn unpack(self, tile: &Tile, out: &mut UnpackedTile);
     /// Adds to `sums[t]` the dot products of 32 unpacked rows with token row `t`, which starts at `x[t * stride]`.
     fn dot_unpacked(self, tiles: &[UnpackedTile], x: &[i8], stride: usize, sums: &mut [[i32; TILE_ROWS]]);
+    /// Multiplies and adds int8 in registers, as fast as the instructions go; returns the number of multiply-adds.
+    fn multiply_registers(self, rounds: usize) -> u64;
 }
 
 /// The definition of each operation.
@@ -163,5 +165,16 @@ impl Simd for Scalar {
                 }
             }
         }
+    }
+
+    fn multiply_registers(self, rounds: usize) -> u64 {
+        let mut sums = [0i32; LANES];
+        for round in 0..rounds {
+            for (lane, sum) in sums.iter_mut().enumerate() {
+                *sum = sum.wrapping_add(i32::from(std::hint::black_box(lane as u8)) * i32::from(round as i8));
+            }
+        }
+        std::hint::black_box(sums);
+        (rounds * LANES) as u64
     }
 }

@@ -93,6 +93,16 @@ impl Model {
         &self.hyperparameters
     }
 
+    /// All weights that decoding a token reads, in the order in which it does.
+    #[must_use]
+    pub fn buffers(&self) -> Vec<&[u8]> {
+        fn matrices(layer: &Layer) -> [&TernaryMatrix; 4] {
+            [&layer.qkv, &layer.attention_output, &layer.gate_up, &layer.down]
+        }
+        let ternary = self.layers.iter().flat_map(matrices).map(TernaryMatrix::as_bytes);
+        ternary.chain([self.head().as_bytes()]).collect()
+    }
+
     /// The matrix that turns the last hidden state into logits.
     pub(super) fn head(&self) -> &FloatMatrix {
         self.output.as_ref().unwrap_or(&self.embedding)

@@ -184,3 +184,26 @@ fn gated_products_are_the_same_on_every_instruction_set_and_close_to_the_formula
         }
     }
 }
+
+#[test]
+fn the_exponential_is_accurate_and_limited() {
+    struct Exponential(f32);
+    impl isa::Kernel for Exponential {
+        type Output = f32;
+
+        #[inline(always)]
+        fn run<S: simd::Simd>(self, simd: S) -> f32 {
+            elementary::exp_one(simd, self.0)
+        }
+    }
+    for isa in Isa::available() {
+        for i in -8_700..=8_800 {
+            let x = i as f32 / 100.0;
+            let (found, expected) = (f64::from(isa.run(Exponential(x))), f64::from(x).exp());
+            assert!((found / expected - 1.0).abs() < 2e-7, "e^{x} is {expected}, not {found}");
+        }
+        assert_eq!(isa.run(Exponential(f32::NEG_INFINITY)), isa.run(Exponential(-87.0)));
+        assert_eq!(isa.run(Exponential(f32::INFINITY)), isa.run(Exponential(88.0)));
+        assert_eq!(isa.run(Exponential(0.0)), 1.0);
+    }
+}

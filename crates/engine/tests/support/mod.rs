@@ -11,17 +11,17 @@ use serde_json::Value;
 
 /// How a test wants a model to run.
 #[derive(Clone, Copy, Debug)]
-pub struct Setup {
+pub(crate) struct Setup {
     pub isa: Isa,
     pub threads: usize,
     pub cache_type: CacheType,
 }
 
-pub fn fixture(path: &str) -> PathBuf {
+pub(crate) fn fixture(path: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures")).join(path)
 }
 
-pub fn load(path: &str, setup: Setup) -> Inference {
+pub(crate) fn load(path: &str, setup: Setup) -> Inference {
     let checkpoint = Checkpoint::open(&fixture(path)).unwrap();
     let mut pool = Pool::new(NonZeroUsize::new(setup.threads).unwrap()).unwrap();
     let model = Model::load(&checkpoint, &mut pool).unwrap();
@@ -30,7 +30,7 @@ pub fn load(path: &str, setup: Setup) -> Inference {
 }
 
 /// Logits `[tokens, vocabulary]` of a prompt in slot 0, computed in chunks of `chunk` rows.
-pub fn all_logits(inference: &mut Inference, ids: &[u32], chunk: usize) -> Vec<Vec<f32>> {
+pub(crate) fn all_logits(inference: &mut Inference, ids: &[u32], chunk: usize) -> Vec<Vec<f32>> {
     let mut all = Vec::new();
     for (index, tokens) in ids.chunks(chunk).enumerate() {
         let row = |(i, &token)| Row { token, slot: 0, position: index * chunk + i, logits: true };
@@ -42,7 +42,7 @@ pub fn all_logits(inference: &mut Inference, ids: &[u32], chunk: usize) -> Vec<V
 }
 
 /// One prompt of a `reference.json` with its tensors.
-pub struct Prompt {
+pub(crate) struct Prompt {
     pub name: String,
     pub ids: Vec<u32>,
     pub strict: bool,
@@ -57,7 +57,7 @@ pub struct Prompt {
     pub tie_margin: Vec<f32>,
 }
 
-pub fn prompts(stem: &str) -> Vec<Prompt> {
+pub(crate) fn prompts(stem: &str) -> Vec<Prompt> {
     let json: Value =
         serde_json::from_slice(&std::fs::read(fixture(&format!("{stem}.json"))).unwrap()).unwrap();
     let tensors = SafeTensors::open(&format!("{stem}.safetensors"));

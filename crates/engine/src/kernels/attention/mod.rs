@@ -8,6 +8,8 @@ mod append;
 mod attend;
 mod cache;
 mod softmax;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::ops::Range;

@@ -1,8 +1,19 @@
-//! x
+//! Inference for ternary language models (BitNet b1.58) on a plain CPU, and the server around it.
+//!
+//! The modules stand in the order in which data flows; each may use only those above it.
+
+pub mod memory;
+
+pub mod pool;
+
 pub mod gguf;
 
 pub mod checkpoint;
 
 pub mod quant;
+
+pub mod kernels;
+
+pub mod model;
 
 pub mod inspect;

@@ -1,0 +1,101 @@
+//! Causal attention with grouped queries over a cache of keys and values.
+//!
+//! The cache is walked in blocks of 128 positions that begin at multiples of 128. A block gives each query a maximum, a sum
+//! and a weighted sum of values; the blocks of a query are merged in order. How rows are bundled, split and spread over
+//! threads never changes that arithmetic, so prefill in any chunks and decode have the same bits.
+
+mod append;
+mod attend;
+mod cache;
+mod softmax;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::ops::Range;
+
+pub use cache::CacheType;
+
+use self::attend::Scratch;
+use self::cache::{KvCache, Pages};
+use super::Isa;
+use super::rope::Angles;
+use super::rows::Rows;
+use crate::pool::Pool;
+
+/// The largest head that fits the kernels' stack buffers.
+pub const MAX_HEAD_DIM: usize = 256;
+
+/// Where a row of a forward pass stands: its sequence and its position in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which sequence of the cache.
+    pub slot: usize,
+    /// Position in the sequence, from 0.
+    pub position: usize,
+}
+
+/// Heads of a model.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadShape {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; each serves `heads / kv_heads` query heads.
+    pub kv_heads: usize,
+    /// Elements of a head.
+    pub head_dim: usize,
+}
+
+impl HeadShape {
+    fn group(self) -> usize {
+        self.heads / self.kv_heads
+    }
+
+    /// Columns of query head `index`.
+    fn columns(self, index: usize) -> Range<usize> {
+        index * self.head_dim..(index + 1) * self.head_dim
+    }
+}
+
+/// The cache of a model, attention on it, and the scratch memory that it needs.
+#[derive(Debug)]
+pub struct Attention {
+    shape: HeadShape,
+    cache: KvCache,
+    scratch: Scratch,
+}
+
+impl Attention {
+    /// A cache for `slots` sequences of up to `context` positions.
+    ///
+    /// # Errors
+    /// When the system has no memory for it.
+    ///
+    /// # Panics
+    /// When a head is larger than [`MAX_HEAD_DIM`].
+    pub fn new(shape: HeadShape, layers: usize, slots: usize, context: usize, kind: CacheType) -> io::Result<Self> {
+        assert!(shape.head_dim <= MAX_HEAD_DIM, "heads of {} elements", shape.head_dim);
+        let cache = match kind {
+            CacheType::F16 => KvCache::F16(Pages::new(shape, layers, slots, context)?),
+            CacheType::F32 => KvCache::F32(Pages::new(shape, layers, slots, context)?),
+        };
+        Ok(Self { shape, cache, scratch: Scratch::default() })
+    }
+
+    /// Rotates queries and keys of `qkv` (`[rows, queries | keys | values]`) to their positions, and appends keys and values
+    /// to the cache.
+    pub fn append(&mut self, pool: &mut Pool, layer: usize, qkv: &mut Rows, angles: &Angles, places: &[Place]) {
+        match &mut self.cache {
+            KvCache::F16(pages) => append::append(pool, self.shape, pages, layer, qkv, angles, places),
+            KvCache::F32(pages) => append::append(pool, self.shape, pages, layer, qkv, angles, places),
+        }
+    }
+
+    /// Attends from the queries of `qkv` to all positions of their sequences up to their own; out: `[rows, heads * head_dim]`.
+    pub fn attend(&mut self, pool: &mut Pool, isa: Isa, layer: usize, qkv: &Rows, places: &[Place], out: &mut Rows) {
+        match &self.cache {
+            KvCache::F16(pages) => self.scratch.attend(pool, isa, self.shape, pages, layer, qkv, places, out),
+            KvCache::F32(pages) => self.scratch.attend(pool, isa, self.shape, pages, layer, qkv, places, out),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Attention against its formula, and its bits against each other.
+
+use std::num::NonZeroUsize;
+
+use super::*;
+
+const SHAPES: [HeadShape; 4] = [
+    HeadShape { heads: 4, kv_heads: 1, head_dim: 64 },
+    HeadShape { heads: 6, kv_heads: 1, head_dim: 20 },
+    HeadShape { heads: 3, kv_heads: 3, head_dim: 128 },
+    HeadShape { heads: 10, kv_heads: 2, head_dim: 100 },
+];
+const POSITIONS: usize = 300;
+
+fn noise(seed: usize) -> f32 {
+    ((seed.wrapping_mul(2_654_435_761) >> 7) % 4_001) as f32 / 1_000.0 - 2.0
+}
+
+/// Queries, keys and values of some positions.
+fn qkv(shape: HeadShape, positions: Range<usize>) -> Rows {
+    let columns = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
+    let mut rows = Rows::with_capacity(positions.len(), columns);
+    rows.set_rows(positions.len());
+    for (row, position) in positions.enumerate() {
+        for (column, value) in rows.row_mut(row).iter_mut().enumerate() {
+            *value = noise(position * columns + column);
+        }
+    }
+    rows
+}
+
+/// Outputs `[positions, heads * head_dim]` when positions come in chunks.
+fn attend(shape: HeadShape, isa: Isa, threads: usize, chunk: usize, kind: CacheType) -> Vec<Vec<f32>> {
+    let mut pool = Pool::new(NonZeroUsize::new(threads).unwrap()).unwrap();
+    let mut attention = Attention::new(shape, 2, 2, POSITIONS, kind).unwrap();
+    let mut outputs = Vec::new();
+    for start in (0..POSITIONS).step_by(chunk) {
+        let positions = start..POSITIONS.min(start + chunk);
+        let places: Vec<_> = positions.clone().map(|position| Place { slot: 1, position }).collect();
+        let mut rows = qkv(shape, positions);
+        let mut angles = Angles::new(shape.head_dim, 10_000.0, places.len());
+        angles.set_positions(places.iter().map(|place| place.position));
+        let mut out = Rows::with_capacity(places.len(), shape.heads * shape.head_dim);
+        out.set_rows(places.len());
+        attention.append(&mut pool, 1, &mut rows, &angles, &places);
+        attention.attend(&mut pool, isa, 1, &rows, &places, &mut out);
+        outputs.extend((0..places.len()).map(|row| out.row(row).to_vec()));
+    }
+    outputs
+}
+
+/// The formula in f64.
+fn expected(shape: HeadShape) -> Vec<Vec<f64>> {
+    let (half, group) = (shape.head_dim / 2, shape.group());
+    let rows = qkv(shape, 0..POSITIONS);
+    let head = |position: usize, head: usize, rotated: bool| -> Vec<f64> {
+        let x: Vec<f64> = rows.row(position)[shape.columns(head)].iter().copied().map(f64::from).collect();
+        let rotate = |i: usize| {
+            let angle = position as f64 * 10_000f64.powf(-((i % half) as f64) / half as f64);
+            let pair = if i < half { -x[i + half] } else { x[i - half] };
+            x[i] * angle.cos() + pair * angle.sin()
+        };
+        if rotated { (0..shape.head_dim).map(rotate).collect() } else { x }
+    };
+    let kv = |kind: usize, position: usize, index: usize| {
+        head(position, shape.heads + kind * shape.kv_heads + index, kind == 0)
+    };
+    let output = |position: usize| -> Vec<f64> {
+        let one = |query_head: usize| {
+            let query = head(position, query_head, true);
+            let score = |t: usize| {
+                let key = kv(0, t, query_head / group);
+                query.iter().zip(&key).map(|(q, k)| q * k).sum::<f64>() / (shape.head_dim as f64).sqrt()
+            };
+            let weights: Vec<f64> = (0..=position).map(|t| score(t).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            let values: Vec<_> = (0..=position).map(|t| kv(1, t, query_head / group)).collect();
+            let mean = |i: usize| weights.iter().zip(&values).map(|(w, v)| w * v[i]).sum::<f64>() / total;
+            (0..shape.head_dim).map(mean).collect::<Vec<_>>()
+        };
+        (0..shape.heads).flat_map(one).collect()
+    };
+    [0, 1, 127, 128, 129, 299].map(output).to_vec()
+}
+
+#[test]
+fn attention_follows_the_formula() {
+    for shape in SHAPES {
+        let found = attend(shape, Isa::best(), 2, 64, CacheType::F32);
+        for (position, expected) in [0, 1, 127, 128, 129, 299].into_iter().zip(expected(shape)) {
+            for (found, expected) in found[position].iter().zip(&expected) {
+                assert!((f64::from(*found) - expected).abs() < 2e-5, "{shape:?} at {position}: {found} {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_has_the_same_bits_for_any_division_of_the_work() {
+    for shape in SHAPES {
+        for kind in [CacheType::F16, CacheType::F32] {
+            let expected = attend(shape, Isa::SCALAR, 1, POSITIONS, kind);
+            for isa in Isa::available() {
+                for (threads, chunk) in [(1, 64), (2, 300), (3, 5)] {
+                    let found = attend(shape, isa, threads, chunk, kind);
+                    assert!(found == expected, "{shape:?}, {isa}, {threads} threads, chunks of {chunk}, {kind:?}");
+                }
+            }
+        }
+    }
+}

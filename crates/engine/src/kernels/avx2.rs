@@ -1,0 +1,284 @@
+//! AVX2 with FMA and F16C: eight f32 lanes a register, used in pairs; int8 products summed in 16 bits as long as they fit.
+#![expect(unsafe_code, reason = "intrinsics; the token proves that the CPU has them")]
+
+use std::arch::x86_64 as x86;
+use std::arch::x86_64::{__m256, __m256i};
+
+use half::f16;
+
+use super::isa::Kernel;
+use super::simd::{LANES, Simd};
+use super::ternary::{QUADS, TILE_COLUMNS, TILE_ROWS, Tile, UnpackedTile};
+
+/// Proof that this CPU has AVX2, FMA and F16C.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Avx2(());
+
+/// Rows of one 256-bit register: eight rows of four columns.
+const ROWS: usize = 8;
+const PARTS: usize = TILE_ROWS / ROWS;
+/// Token rows that one pass over unpacked tiles serves: 2 × 4 sums stay in registers.
+const TOKENS: usize = 2;
+/// Tiles whose products fit in 16 bits: the shifted field adds 2 · (8 · 128 · 2) a tile.
+const PACKED_RUN: usize = 7;
+/// Unpacked tiles whose products fit in 16 bits: each adds 4 · (2 · 128 · 2).
+const UNPACKED_RUN: usize = 15;
+/// How far ahead of the dot products tiles are fetched, in tiles; about the latency of memory.
+const PREFETCH: usize = 24;
+
+impl Avx2 {
+    pub(super) fn detect() -> Option<Self> {
+        let all = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+        all.then_some(Self(()))
+    }
+
+    /// Runs a kernel compiled for these instructions.
+    #[inline]
+    pub(super) fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn run<K: Kernel>(token: Avx2, kernel: K) -> K::Output {
+            kernel.run(token)
+        }
+        // SAFETY: holding the token proves that the CPU has the instructions.
+        unsafe { run(self, kernel) }
+    }
+}
+
+/// Methods that apply one intrinsic to both registers of a vector.
+macro_rules! lanewise {
+    ($(fn $name:ident($($argument:ident),*) = $intrinsic:expr;)*) => {
+        $(
+            #[inline(always)]
+            fn $name(self, $($argument: [__m256; 2]),*) -> [__m256; 2] {
+                // SAFETY: holding the token proves that the CPU has the instructions.
+                unsafe { [$intrinsic($($argument[0]),*), $intrinsic($($argument[1]),*)] }
+            }
+        )*
+    };
+}
+
+/// Methods that are one expression of intrinsics.
+macro_rules! operations {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $output:ty { $($body:tt)* })*) => {
+        $(
+            #[inline(always)]
+            fn $name(self, $($argument: $type),*) -> $output {
+                // SAFETY: holding the token proves that the CPU has the instructions; references are valid for their size.
+                unsafe { $($body)* }
+            }
+        )*
+    };
+}
+
+impl Simd for Avx2 {
+    type Vector = [__m256; 2];
+
+    lanewise! {
+        fn add(a, b) = x86::_mm256_add_ps;
+        fn sub(a, b) = x86::_mm256_sub_ps;
+        fn mul(a, b) = x86::_mm256_mul_ps;
+        fn div(a, b) = x86::_mm256_div_ps;
+        fn mul_add(a, b, c) = x86::_mm256_fmadd_ps;
+        fn max(a, b) = x86::_mm256_max_ps;
+        fn min(a, b) = x86::_mm256_min_ps;
+        fn abs(a) = abs;
+        fn round(a) = x86::_mm256_round_ps::<{ x86::_MM_FROUND_TO_NEAREST_INT | x86::_MM_FROUND_NO_EXC }>;
+        fn exp2_integral(a) = exp2_integral;
+    }
+
+    operations! {
+        fn splat(value: f32) -> [__m256; 2] { [x86::_mm256_set1_ps(value); 2] }
+        fn load(values: &[f32; LANES]) -> [__m256; 2] {
+            [x86::_mm256_loadu_ps(values.as_ptr()), x86::_mm256_loadu_ps(values.as_ptr().add(8))]
+        }
+        fn load_f16(values: &[f16; LANES]) -> [__m256; 2] {
+            [
+                x86::_mm256_cvtph_ps(x86::_mm_loadu_si128(values.as_ptr().cast())),
+                x86::_mm256_cvtph_ps(x86::_mm_loadu_si128(values.as_ptr().add(8).cast())),
+            ]
+        }
+        fn load_i32(values: &[i32; LANES]) -> [__m256; 2] {
+            [
+                x86::_mm256_cvtepi32_ps(x86::_mm256_loadu_si256(values.as_ptr().cast())),
+                x86::_mm256_cvtepi32_ps(x86::_mm256_loadu_si256(values.as_ptr().add(8).cast())),
+            ]
+        }
+        fn store(vector: [__m256; 2], out: &mut [f32; LANES]) -> () {
+            x86::_mm256_storeu_ps(out.as_mut_ptr(), vector[0]);
+            x86::_mm256_storeu_ps(out.as_mut_ptr().add(8), vector[1]);
+        }
+        fn store_i8(a: [__m256; 2], out: &mut [i8; LANES]) -> () {
+            let words = x86::_mm256_packs_epi32(x86::_mm256_cvtps_epi32(a[0]), x86::_mm256_cvtps_epi32(a[1]));
+            // Packing works within 128-bit halves; this puts the quarters back in order.
+            let words = x86::_mm256_permute4x64_epi64::<0b11_01_10_00>(words);
+            let bytes = x86::_mm_packs_epi16(x86::_mm256_castsi256_si128(words), x86::_mm256_extracti128_si256::<1>(words));
+            x86::_mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
+        }
+        fn dot_tiles(tiles: &[Tile], x: &[i8], sums: &mut [i32; TILE_ROWS]) -> () { dot_tiles(tiles, x, sums) }
+        fn multiply_registers(rounds: usize) -> u64 { multiply_registers(rounds) }
+        fn unpack(tile: &Tile, out: &mut UnpackedTile) -> () { unpack(tile, out) }
+    }
+
+    fn dot_unpacked(self, tiles: &[UnpackedTile], x: &[i8], stride: usize, sums: &mut [[i32; TILE_ROWS]]) {
+        for (block, sums) in sums.chunks_mut(TOKENS).enumerate() {
+            let x = &x[block * TOKENS * stride..];
+            // SAFETY: holding the token proves that the CPU has the instructions.
+            unsafe {
+                match sums.len() {
+                    1 => dot_unpacked::<1>(tiles, x, stride, sums),
+                    _ => dot_unpacked::<TOKENS>(tiles, x, stride, sums),
+                }
+            }
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn abs(a: __m256) -> __m256 {
+    x86::_mm256_andnot_ps(x86::_mm256_set1_ps(-0.0), a)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn exp2_integral(a: __m256) -> __m256 {
+    let exponent = x86::_mm256_add_epi32(x86::_mm256_cvtps_epi32(a), x86::_mm256_set1_epi32(127));
+    x86::_mm256_castsi256_ps(x86::_mm256_slli_epi32::<23>(exponent))
+}
+
+/// Four int8 activations in each 32-bit lane.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn broadcast(x: [i8; 4]) -> __m256i {
+    x86::_mm256_set1_epi32(i32::from_le_bytes(x.map(i8::cast_unsigned)))
+}
+
+/// 32 bytes: part 0 or 1 of a half.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn load(half: &[u8; 64], part: usize) -> __m256i {
+    let bytes = &half.as_chunks::<32>().0[part];
+    // SAFETY: the reference is valid for 32 bytes; the load need not be aligned.
+    unsafe { x86::_mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+/// Adds the pairs of 16-bit sums to the 32-bit ones after shifting them down.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn flush<const SHIFT: i32>(words: __m256i, sums: &mut [i32]) {
+    let pairs = x86::_mm256_srai_epi32::<SHIFT>(x86::_mm256_madd_epi16(words, x86::_mm256_set1_epi16(1)));
+    let sums: &mut [i32] = &mut sums[..ROWS];
+    // SAFETY: `sums` has eight elements.
+    unsafe {
+        let before = x86::_mm256_loadu_si256(sums.as_ptr().cast());
+        x86::_mm256_storeu_si256(sums.as_mut_ptr().cast(), x86::_mm256_add_epi32(before, pairs));
+    }
+}
+
+/// Fields 1 and 3 are multiplied where they stand, four-fold, and their own sum is shifted down at the end of a run.
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_tiles(tiles: &[Tile], x: &[i8], sums: &mut [i32; TILE_ROWS]) {
+    *sums = [0; TILE_ROWS];
+    let plain = x86::_mm256_set1_epi8(0b11);
+    let fourfold = x86::_mm256_set1_epi8(0b1100);
+    let x = x.as_chunks::<TILE_COLUMNS>().0;
+    for (tiles, x) in tiles.chunks(PACKED_RUN).zip(x.chunks(PACKED_RUN)) {
+        let mut once = [x86::_mm256_setzero_si256(); PARTS];
+        let mut four = [x86::_mm256_setzero_si256(); PARTS];
+        for (tile, x) in tiles.iter().zip(x) {
+            let [x0, x1, x2, x3] = [0, 1, 2, 3].map(|quad| broadcast(x.as_chunks::<4>().0[quad]));
+            let halves = tile.halves();
+            for half in halves {
+                let ahead = half.as_ptr().wrapping_add(PREFETCH * size_of::<Tile>());
+                x86::_mm_prefetch::<{ x86::_MM_HINT_T0 }>(ahead.cast());
+            }
+            for part in 0..PARTS {
+                let packed = load(halves[part / 2], part % 2);
+                let upper = x86::_mm256_srli_epi16::<4>(packed);
+                let products = x86::_mm256_add_epi16(
+                    x86::_mm256_maddubs_epi16(x86::_mm256_and_si256(packed, plain), x0),
+                    x86::_mm256_maddubs_epi16(x86::_mm256_and_si256(upper, plain), x2),
+                );
+                once[part] = x86::_mm256_add_epi16(once[part], products);
+                let products = x86::_mm256_add_epi16(
+                    x86::_mm256_maddubs_epi16(x86::_mm256_and_si256(packed, fourfold), x1),
+                    x86::_mm256_maddubs_epi16(x86::_mm256_and_si256(upper, fourfold), x3),
+                );
+                four[part] = x86::_mm256_add_epi16(four[part], products);
+            }
+        }
+        for part in 0..PARTS {
+            flush::<0>(once[part], &mut sums[part * ROWS..]);
+            flush::<2>(four[part], &mut sums[part * ROWS..]);
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn unpack(tile: &Tile, out: &mut UnpackedTile) {
+    let mask = x86::_mm256_set1_epi8(3);
+    for (half, packed) in tile.halves().into_iter().enumerate() {
+        for part in 0..2 {
+            let packed = load(packed, part);
+            let fields = [
+                packed,
+                x86::_mm256_srli_epi16::<2>(packed),
+                x86::_mm256_srli_epi16::<4>(packed),
+                x86::_mm256_srli_epi16::<6>(packed),
+            ];
+            for (quad, field) in fields.into_iter().enumerate() {
+                let out = &mut out.half_mut(quad, half).as_chunks_mut::<32>().0[part];
+                // SAFETY: the reference is valid for 32 bytes.
+                unsafe { x86::_mm256_storeu_si256(out.as_mut_ptr().cast(), x86::_mm256_and_si256(field, mask)) };
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_unpacked<const T: usize>(tiles: &[UnpackedTile], x: &[i8], stride: usize, sums: &mut [[i32; TILE_ROWS]]) {
+    let rows: [&[[i8; TILE_COLUMNS]]; T] =
+        std::array::from_fn(|t| &x[t * stride..][..tiles.len() * TILE_COLUMNS].as_chunks().0[..tiles.len()]);
+    for (run, tiles) in tiles.chunks(UNPACKED_RUN).enumerate() {
+        let rows: [&[[i8; TILE_COLUMNS]]; T] =
+            std::array::from_fn(|t| &rows[t][run * UNPACKED_RUN..][..tiles.len()]);
+        let mut totals = [[x86::_mm256_setzero_si256(); PARTS]; T];
+        for (index, tile) in tiles.iter().enumerate() {
+            for quad in 0..QUADS {
+                let weights: [__m256i; PARTS] =
+                    std::array::from_fn(|part| load(tile.half(quad, part / 2), part % 2));
+                for (row, totals) in rows.iter().zip(&mut totals) {
+                    // SAFETY: each row has as many chunks as there are tiles, and a chunk four quads.
+                    let x = unsafe { *row.get_unchecked(index).as_chunks::<4>().0.get_unchecked(quad) };
+                    let x = broadcast(x);
+                    for (total, &weights) in totals.iter_mut().zip(&weights) {
+                        *total = x86::_mm256_add_epi16(*total, x86::_mm256_maddubs_epi16(weights, x));
+                    }
+                }
+            }
+        }
+        for (totals, sums) in totals.iter().zip(sums.iter_mut()) {
+            for (part, &total) in totals.iter().enumerate() {
+                flush::<0>(total, &mut sums[part * ROWS..]);
+            }
+        }
+    }
+}
+
+/// Independent sums: twice the latency of the instructions on two ports.
+const PEAK_SUMS: usize = 12;
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn multiply_registers(rounds: usize) -> u64 {
+    let mut sums = [x86::_mm256_setzero_si256(); PEAK_SUMS];
+    let (a, b) = (x86::_mm256_set1_epi8(std::hint::black_box(1)), x86::_mm256_set1_epi8(std::hint::black_box(2)));
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = x86::_mm256_add_epi16(*sum, x86::_mm256_maddubs_epi16(a, b));
+        }
+        // Otherwise the compiler would multiply once.
+        std::hint::black_box(&mut ());
+    }
+    std::hint::black_box(sums);
+    (rounds * PEAK_SUMS * 32) as u64
+}

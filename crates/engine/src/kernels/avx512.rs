@@ -1,0 +1,230 @@
+//! AVX-512 with VNNI: sixteen f32 lanes a register, 64 int8 products an instruction.
+#![expect(unsafe_code, reason = "intrinsics; the token proves that the CPU has them")]
+
+use std::arch::x86_64 as x86;
+use std::arch::x86_64::{__m512, __m512i};
+
+use half::f16;
+
+use super::isa::Kernel;
+use super::simd::{LANES, Simd};
+use super::ternary::{QUADS, TILE_COLUMNS, TILE_ROWS, Tile, UnpackedTile};
+
+/// Proof that this CPU has AVX-512 F, BW, VL and VNNI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Avx512(());
+
+/// Token rows that one pass over unpacked tiles serves: 2 × 12 sums stay in registers, beside 2 of weights.
+const TOKENS: usize = 12;
+/// How far ahead of the dot products tiles are fetched, in tiles; about the latency of memory.
+const PREFETCH: usize = 24;
+
+impl Avx512 {
+    pub(super) fn detect() -> Option<Self> {
+        let all = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni")
+            && is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        all.then_some(Self(()))
+    }
+
+    /// Runs a kernel compiled for these instructions.
+    #[inline]
+    pub(super) fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+        fn run<K: Kernel>(token: Avx512, kernel: K) -> K::Output {
+            kernel.run(token)
+        }
+        // SAFETY: holding the token proves that the CPU has the instructions.
+        unsafe { run(self, kernel) }
+    }
+}
+
+/// Methods that are one expression of intrinsics.
+macro_rules! operations {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $output:ty { $($body:tt)* })*) => {
+        $(
+            #[inline(always)]
+            fn $name(self, $($argument: $type),*) -> $output {
+                // SAFETY: holding the token proves that the CPU has the instructions; references are valid for their size.
+                unsafe { $($body)* }
+            }
+        )*
+    };
+}
+
+impl Simd for Avx512 {
+    type Vector = __m512;
+
+    operations! {
+        fn splat(value: f32) -> __m512 { x86::_mm512_set1_ps(value) }
+        fn load(values: &[f32; LANES]) -> __m512 { x86::_mm512_loadu_ps(values.as_ptr()) }
+        fn load_f16(values: &[f16; LANES]) -> __m512 {
+            x86::_mm512_cvtph_ps(x86::_mm256_loadu_si256(values.as_ptr().cast()))
+        }
+        fn load_i32(values: &[i32; LANES]) -> __m512 {
+            x86::_mm512_cvtepi32_ps(x86::_mm512_loadu_si512(values.as_ptr().cast()))
+        }
+        fn store(vector: __m512, out: &mut [f32; LANES]) -> () { x86::_mm512_storeu_ps(out.as_mut_ptr(), vector) }
+        fn add(a: __m512, b: __m512) -> __m512 { x86::_mm512_add_ps(a, b) }
+        fn sub(a: __m512, b: __m512) -> __m512 { x86::_mm512_sub_ps(a, b) }
+        fn mul(a: __m512, b: __m512) -> __m512 { x86::_mm512_mul_ps(a, b) }
+        fn div(a: __m512, b: __m512) -> __m512 { x86::_mm512_div_ps(a, b) }
+        fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 { x86::_mm512_fmadd_ps(a, b, c) }
+        fn max(a: __m512, b: __m512) -> __m512 { x86::_mm512_max_ps(a, b) }
+        fn min(a: __m512, b: __m512) -> __m512 { x86::_mm512_min_ps(a, b) }
+        fn abs(a: __m512) -> __m512 { x86::_mm512_abs_ps(a) }
+        fn round(a: __m512) -> __m512 {
+            x86::_mm512_roundscale_ps::<{ x86::_MM_FROUND_TO_NEAREST_INT | x86::_MM_FROUND_NO_EXC }>(a)
+        }
+        fn exp2_integral(a: __m512) -> __m512 {
+            let exponent = x86::_mm512_add_epi32(x86::_mm512_cvtps_epi32(a), x86::_mm512_set1_epi32(127));
+            x86::_mm512_castsi512_ps(x86::_mm512_slli_epi32::<23>(exponent))
+        }
+        fn store_i8(a: __m512, out: &mut [i8; LANES]) -> () {
+            x86::_mm_storeu_si128(out.as_mut_ptr().cast(), x86::_mm512_cvtsepi32_epi8(x86::_mm512_cvtps_epi32(a)))
+        }
+        fn dot_tiles(tiles: &[Tile], x: &[i8], sums: &mut [i32; TILE_ROWS]) -> () { dot_tiles(tiles, x, sums) }
+        fn multiply_registers(rounds: usize) -> u64 { multiply_registers(rounds) }
+        fn unpack(tile: &Tile, out: &mut UnpackedTile) -> () { unpack(tile, out) }
+    }
+
+    fn dot_unpacked(self, tiles: &[UnpackedTile], x: &[i8], stride: usize, sums: &mut [[i32; TILE_ROWS]]) {
+        for (block, sums) in sums.chunks_mut(TOKENS).enumerate() {
+            let x = &x[block * TOKENS * stride..];
+            // SAFETY: holding the token proves that the CPU has the instructions.
+            unsafe {
+                match sums.len() {
+                    1 => dot_unpacked::<1>(tiles, x, stride, sums),
+                    2 => dot_unpacked::<2>(tiles, x, stride, sums),
+                    3 => dot_unpacked::<3>(tiles, x, stride, sums),
+                    4 => dot_unpacked::<4>(tiles, x, stride, sums),
+                    5 => dot_unpacked::<5>(tiles, x, stride, sums),
+                    6 => dot_unpacked::<6>(tiles, x, stride, sums),
+                    7 => dot_unpacked::<7>(tiles, x, stride, sums),
+                    8 => dot_unpacked::<8>(tiles, x, stride, sums),
+                    9 => dot_unpacked::<9>(tiles, x, stride, sums),
+                    10 => dot_unpacked::<10>(tiles, x, stride, sums),
+                    11 => dot_unpacked::<11>(tiles, x, stride, sums),
+                    _ => dot_unpacked::<TOKENS>(tiles, x, stride, sums),
+                }
+            }
+        }
+    }
+}
+
+/// Four int8 activations in each lane.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn broadcast(x: [i8; 4]) -> __m512i {
+    x86::_mm512_set1_epi32(i32::from_le_bytes(x.map(i8::cast_unsigned)))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn load(bytes: &[u8; 64]) -> __m512i {
+    // SAFETY: the reference is valid for 64 bytes; the load need not be aligned.
+    unsafe { x86::_mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+/// The two-bit fields are multiplied where they stand: field `p` counts 4^p-fold, and its own sum is shifted down at the
+/// end. So a tile costs four ANDs and no shift. A sum stays below 192 · 128 · columns / 4, that is 2^31 at 349,525 columns.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn dot_tiles(tiles: &[Tile], x: &[i8], sums: &mut [i32; TILE_ROWS]) {
+    let zero = x86::_mm512_setzero_si512();
+    let fields = [0b11, 0b1100, 0b11_0000, 0b1100_0000u8].map(|mask| x86::_mm512_set1_epi8(mask.cast_signed()));
+    let mut low = [zero; QUADS];
+    let mut high = [zero; QUADS];
+    for (tile, x) in tiles.iter().zip(x.as_chunks::<TILE_COLUMNS>().0) {
+        let [first, second] = tile.halves();
+        x86::_mm_prefetch::<{ x86::_MM_HINT_T0 }>(first.as_ptr().wrapping_add(PREFETCH * size_of::<Tile>()).cast());
+        x86::_mm_prefetch::<{ x86::_MM_HINT_T0 }>(second.as_ptr().wrapping_add(PREFETCH * size_of::<Tile>()).cast());
+        let (first, second) = (load(first), load(second));
+        for (quad, &x) in x.as_chunks::<4>().0.iter().enumerate() {
+            let x = broadcast(x);
+            low[quad] = x86::_mm512_dpbusd_epi32(low[quad], x86::_mm512_and_si512(first, fields[quad]), x);
+            high[quad] = x86::_mm512_dpbusd_epi32(high[quad], x86::_mm512_and_si512(second, fields[quad]), x);
+        }
+    }
+    let total = |fields: [__m512i; QUADS]| {
+        let odd = x86::_mm512_add_epi32(fields[0], x86::_mm512_srai_epi32::<2>(fields[1]));
+        let even = x86::_mm512_add_epi32(x86::_mm512_srai_epi32::<4>(fields[2]), x86::_mm512_srai_epi32::<6>(fields[3]));
+        x86::_mm512_add_epi32(odd, even)
+    };
+    let (first, second) = sums.split_at_mut(LANES);
+    // SAFETY: both halves have sixteen elements.
+    unsafe {
+        x86::_mm512_storeu_si512(first.as_mut_ptr().cast(), total(low));
+        x86::_mm512_storeu_si512(second.as_mut_ptr().cast(), total(high));
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn unpack(tile: &Tile, out: &mut UnpackedTile) {
+    let mask = x86::_mm512_set1_epi8(3);
+    for (half, packed) in tile.halves().into_iter().enumerate() {
+        let packed = load(packed);
+        let fields = [
+            packed,
+            x86::_mm512_srli_epi32::<2>(packed),
+            x86::_mm512_srli_epi32::<4>(packed),
+            x86::_mm512_srli_epi32::<6>(packed),
+        ];
+        for (quad, field) in fields.into_iter().enumerate() {
+            let out = out.half_mut(quad, half);
+            // SAFETY: the reference is valid for 64 bytes.
+            unsafe { x86::_mm512_storeu_si512(out.as_mut_ptr().cast(), x86::_mm512_and_si512(field, mask)) };
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn dot_unpacked<const T: usize>(tiles: &[UnpackedTile], x: &[i8], stride: usize, sums: &mut [[i32; TILE_ROWS]]) {
+    let rows: [&[[i8; TILE_COLUMNS]]; T] =
+        std::array::from_fn(|t| &x[t * stride..][..tiles.len() * TILE_COLUMNS].as_chunks().0[..tiles.len()]);
+    let mut totals: [[__m512i; 2]; T] = std::array::from_fn(|t| {
+        let sums = sums[t].as_ptr();
+        // SAFETY: `sums[t]` has 32 elements.
+        unsafe { [x86::_mm512_loadu_si512(sums.cast()), x86::_mm512_loadu_si512(sums.add(LANES).cast())] }
+    });
+    for (index, tile) in tiles.iter().enumerate() {
+        for quad in 0..QUADS {
+            let (low, high) = (load(tile.half(quad, 0)), load(tile.half(quad, 1)));
+            for (row, total) in rows.iter().zip(&mut totals) {
+                // SAFETY: each row has as many chunks as there are tiles, and a chunk four quads.
+                let x = unsafe { *row.get_unchecked(index).as_chunks::<4>().0.get_unchecked(quad) };
+                let x = broadcast(x);
+                total[0] = x86::_mm512_dpbusd_epi32(total[0], low, x);
+                total[1] = x86::_mm512_dpbusd_epi32(total[1], high, x);
+            }
+        }
+    }
+    for (total, sums) in totals.iter().zip(sums) {
+        // SAFETY: `sums` has 32 elements.
+        unsafe {
+            x86::_mm512_storeu_si512(sums.as_mut_ptr().cast(), total[0]);
+            x86::_mm512_storeu_si512(sums.as_mut_ptr().add(LANES).cast(), total[1]);
+        }
+    }
+}
+
+/// Independent sums: twice the latency of the instruction on two ports.
+const PEAK_SUMS: usize = 20;
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn multiply_registers(rounds: usize) -> u64 {
+    let mut sums = [x86::_mm512_setzero_si512(); PEAK_SUMS];
+    let (a, b) = (x86::_mm512_set1_epi8(std::hint::black_box(1)), x86::_mm512_set1_epi8(std::hint::black_box(2)));
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = x86::_mm512_dpbusd_epi32(*sum, a, b);
+        }
+        // Otherwise the compiler would multiply once.
+        std::hint::black_box(&mut ());
+    }
+    std::hint::black_box(sums);
+    (rounds * PEAK_SUMS * 64) as u64
+}

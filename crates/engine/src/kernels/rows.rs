@@ -1,0 +1,72 @@
+//! A small matrix of f32 with padded rows: what flows between the kernels.
+
+/// Rows are padded to this many elements: the height of a weight tile, and a multiple of the lanes.
+const PADDING: usize = 32;
+
+/// `[rows, columns]` of f32. The padding at the end of each row is zero, so that kernels need no special case for it.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    data: Vec<f32>,
+    rows: usize,
+    columns: usize,
+    stride: usize,
+}
+
+impl Rows {
+    /// Room for `capacity` rows, none in use.
+    #[must_use]
+    pub fn with_capacity(capacity: usize, columns: usize) -> Self {
+        let stride = columns.next_multiple_of(PADDING);
+        Self { data: vec![0.0; capacity * stride], rows: 0, columns, stride }
+    }
+
+    /// Sets the number of rows in use. Their contents are unspecified, but padding stays zero.
+    ///
+    /// # Panics
+    /// When there is no room for them.
+    pub fn set_rows(&mut self, rows: usize) {
+        assert!(rows * self.stride <= self.data.len(), "room for {} rows", self.data.len() / self.stride);
+        self.rows = rows;
+    }
+
+    /// Rows in use.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Elements of a row, without padding.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Elements from one row to the next.
+    #[must_use]
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// One row without padding.
+    #[must_use]
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.padded(row)[..self.columns]
+    }
+
+    /// One row without padding.
+    pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
+        let start = row * self.stride;
+        &mut self.data[start..start + self.columns]
+    }
+
+    /// One row with its padding.
+    #[must_use]
+    pub fn padded(&self, row: usize) -> &[f32] {
+        &self.data[row * self.stride..(row + 1) * self.stride]
+    }
+
+    /// All rows in use with their padding.
+    pub(super) fn padded_mut(&mut self) -> &mut [f32] {
+        &mut self.data[..self.rows * self.stride]
+    }
+}

@@ -1,0 +1,138 @@
+//! A check at start that the chosen instruction set computes what the scalar definition says, on this very machine.
+
+use super::Isa;
+use super::elementary::{exp, sum};
+use super::isa::Kernel;
+use super::simd::{LANES, Simd};
+use super::ternary::{TILE_COLUMNS, TILE_ROWS, Tile, UnpackedTile};
+
+/// An instruction set that computes something else than the definition.
+#[derive(Debug, thiserror::Error)]
+#[error("self-test failed: {operation} on {isa} differs from the scalar definition; try another --isa")]
+pub struct SelfTestError {
+    isa: Isa,
+    operation: &'static str,
+}
+
+/// Compares the kernels of an instruction set with the scalar definition on adversarial data. Takes a few milliseconds.
+pub fn self_test(isa: Isa) -> Result<(), SelfTestError> {
+    let scalar = Isa::SCALAR;
+    let check = |operation, same: bool| if same { Ok(()) } else { Err(SelfTestError { isa, operation }) };
+    for tiles in [1, 7, 33] {
+        for data in [Data::Random, Data::AllEqual(2, 127), Data::AllEqual(0, -128), Data::AllEqual(2, -127)] {
+            let products = || Products::new(tiles, data);
+            check("ternary product", isa.run(products()) == scalar.run(products()))?;
+        }
+    }
+    check("float arithmetic", isa.run(Floats) == scalar.run(Floats))
+}
+
+/// What tiles and activations hold.
+#[derive(Clone, Copy)]
+enum Data {
+    Random,
+    /// One code and one activation everywhere: the largest sums.
+    AllEqual(u8, i8),
+}
+
+struct Products {
+    tiles: Vec<Tile>,
+    activations: Vec<i8>,
+    stride: usize,
+}
+
+impl Products {
+    const TOKENS: usize = 3;
+
+    fn new(tiles: usize, data: Data) -> Self {
+        let stride = tiles * TILE_COLUMNS;
+        let mut noise = Noise(tiles as u64);
+        let mut tile = || match data {
+            Data::Random => Tile::from_codes(|_, _| (noise.next() % 3) as u8),
+            Data::AllEqual(code, _) => Tile::from_codes(|_, _| code),
+        };
+        let tiles = (0..tiles).map(|_| tile()).collect();
+        let activation = |_| match data {
+            Data::Random => noise.next() as i8,
+            Data::AllEqual(_, activation) => activation,
+        };
+        Self { tiles, activations: (0..Self::TOKENS * stride).map(activation).collect(), stride }
+    }
+}
+
+impl Kernel for Products {
+    type Output = Vec<[i32; TILE_ROWS]>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Self::Output {
+        let mut unpacked = vec![UnpackedTile::ZERO; self.tiles.len()];
+        for (tile, unpacked) in self.tiles.iter().zip(&mut unpacked) {
+            simd.unpack(tile, unpacked);
+        }
+        let mut sums = vec![[0; TILE_ROWS]; Self::TOKENS + 1];
+        let (many, one) = sums.split_at_mut(Self::TOKENS);
+        simd.dot_unpacked(&unpacked, &self.activations, self.stride, many);
+        simd.dot_tiles(&self.tiles, &self.activations, &mut one[0]);
+        sums
+    }
+}
+
+/// Every float operation on ordinary, huge, tiny and special values.
+struct Floats;
+
+impl Kernel for Floats {
+    type Output = Vec<[u32; LANES]>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Self::Output {
+        let mut noise = Noise(7);
+        let mut results = Vec::new();
+        for round in 0..64 {
+            let mut lanes = |scale: f32| std::array::from_fn(|_| (noise.next() as i32 as f32) * scale);
+            let spread = [1e-9, 1e-30, 1e20, 3e-8][round % 4];
+            let (mut a, b, c): ([f32; LANES], _, [f32; LANES]) = (lanes(spread), lanes(1e-9), lanes(1e-9));
+            a[round % LANES] = [0.0, -0.0, f32::INFINITY, 0.5][round / 4 % 4];
+            let (a, b, c) = (simd.load(&a), simd.load(&b), simd.load(&c));
+            let mut keep = |vector| {
+                let mut lanes = [0.0; LANES];
+                simd.store(vector, &mut lanes);
+                results.push(lanes.map(f32::to_bits));
+            };
+            keep(simd.mul_add(a, b, c));
+            keep(simd.add(simd.sub(a, b), c));
+            keep(simd.div(simd.mul(a, b), c));
+            keep(simd.max(simd.min(a, b), simd.abs(c)));
+            keep(simd.round(a));
+            keep(exp(simd, a));
+            keep(simd.splat(sum(simd, b)));
+            let mut codes = [0; LANES];
+            simd.store_i8(simd.round(simd.max(simd.min(a, simd.splat(127.0)), simd.splat(-128.0))), &mut codes);
+            keep(simd.load_i32(&codes.map(i32::from)));
+        }
+        results
+    }
+}
+
+/// Reproducible noise (splitmix64).
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) >> 32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_available_instruction_set_passes() {
+        for isa in Isa::available() {
+            self_test(isa).unwrap();
+        }
+    }
+}

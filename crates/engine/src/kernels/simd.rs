@@ -1,0 +1,180 @@
+//! The vocabulary of the kernels: sixteen f32 lanes and the ternary dot products, with their scalar definition.
+//!
+//! Every operation is either exact or rounded once as IEEE 754 says, and each implementation performs the same operations in
+//! the same order. So a kernel written over [`Simd`] has the same bits on every instruction set, by construction.
+//! A `Simd` value is a token: it exists only where the CPU has the instructions, so its methods are safe to call.
+
+use half::f16;
+
+use super::ternary::{Tile, UnpackedTile, TILE_COLUMNS, TILE_ROWS};
+
+/// Sixteen f32, or anything else that comes in sixteens.
+pub(super) const LANES: usize = 16;
+
+pub(super) trait Simd: Copy {
+    /// Sixteen f32.
+    type Vector: Copy;
+
+    fn splat(self, value: f32) -> Self::Vector;
+    fn load(self, values: &[f32; LANES]) -> Self::Vector;
+    fn load_f16(self, values: &[f16; LANES]) -> Self::Vector;
+    fn load_i32(self, values: &[i32; LANES]) -> Self::Vector;
+    fn store(self, vector: Self::Vector, out: &mut [f32; LANES]);
+    fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    fn sub(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    fn div(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `a * b + c`, rounded once.
+    fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// `if a > b { a } else { b }`: with NaN on either side it is `b`.
+    fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `if a < b { a } else { b }`: with NaN on either side it is `b`.
+    fn min(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    fn abs(self, a: Self::Vector) -> Self::Vector;
+    /// Rounds half to even.
+    fn round(self, a: Self::Vector) -> Self::Vector;
+    /// `2^a` for integral `a` in -126..=127.
+    fn exp2_integral(self, a: Self::Vector) -> Self::Vector;
+    /// Stores integral values in -128..=127.
+    fn store_i8(self, a: Self::Vector, out: &mut [i8; LANES]);
+
+    /// Dot products of 32 packed rows, as codes 0, 1, 2, with one row of activations of `tiles.len() * 16` columns.
+    fn dot_tiles(self, tiles: &[Tile], x: &[i8], sums: &mut [i32; TILE_ROWS]);
+    /// Spreads a tile into one byte a code.
+    fn unpack(self, tile: &Tile, out: &mut UnpackedTile);
+    /// Adds to `sums[t]` the dot products of 32 unpacked rows with token row `t`, which starts at `x[t * stride]`.
+    fn dot_unpacked(self, tiles: &[UnpackedTile], x: &[i8], stride: usize, sums: &mut [[i32; TILE_ROWS]]);
+    /// Multiplies and adds int8 in registers, as fast as the instructions go; returns the number of multiply-adds.
+    fn multiply_registers(self, rounds: usize) -> u64;
+}
+
+/// The definition of each operation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scalar;
+
+impl Simd for Scalar {
+    type Vector = [f32; LANES];
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::Vector {
+        [value; LANES]
+    }
+
+    #[inline(always)]
+    fn load(self, values: &[f32; LANES]) -> Self::Vector {
+        *values
+    }
+
+    #[inline(always)]
+    fn load_f16(self, values: &[f16; LANES]) -> Self::Vector {
+        values.map(f16::to_f32)
+    }
+
+    #[inline(always)]
+    fn load_i32(self, values: &[i32; LANES]) -> Self::Vector {
+        values.map(|value| value as f32)
+    }
+
+    #[inline(always)]
+    fn store(self, vector: Self::Vector, out: &mut [f32; LANES]) {
+        *out = vector;
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        std::array::from_fn(|i| a[i] - b[i])
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        std::array::from_fn(|i| a[i] * b[i])
+    }
+
+    #[inline(always)]
+    fn div(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        std::array::from_fn(|i| a[i] / b[i])
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
+        std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+    }
+
+    #[inline(always)]
+    fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+
+    #[inline(always)]
+    fn min(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        std::array::from_fn(|i| if a[i] < b[i] { a[i] } else { b[i] })
+    }
+
+    #[inline(always)]
+    fn abs(self, a: Self::Vector) -> Self::Vector {
+        a.map(f32::abs)
+    }
+
+    #[inline(always)]
+    fn round(self, a: Self::Vector) -> Self::Vector {
+        a.map(f32::round_ties_even)
+    }
+
+    #[inline(always)]
+    fn exp2_integral(self, a: Self::Vector) -> Self::Vector {
+        // The exponent field alone, with its bias of 127.
+        a.map(|a| f32::from_bits(((a as i32 + 127) << 23) as u32))
+    }
+
+    #[inline(always)]
+    fn store_i8(self, a: Self::Vector, out: &mut [i8; LANES]) {
+        *out = a.map(|a| a as i8);
+    }
+
+    fn dot_tiles(self, tiles: &[Tile], x: &[i8], sums: &mut [i32; TILE_ROWS]) {
+        *sums = [0; TILE_ROWS];
+        for (tile, x) in tiles.iter().zip(x.as_chunks::<TILE_COLUMNS>().0) {
+            for (row, sum) in sums.iter_mut().enumerate() {
+                for (column, &x) in x.iter().enumerate() {
+                    *sum += i32::from(tile.code(row, column)) * i32::from(x);
+                }
+            }
+        }
+    }
+
+    fn unpack(self, tile: &Tile, out: &mut UnpackedTile) {
+        for row in 0..TILE_ROWS {
+            for column in 0..TILE_COLUMNS {
+                out.set_code(row, column, tile.code(row, column));
+            }
+        }
+    }
+
+    fn dot_unpacked(self, tiles: &[UnpackedTile], x: &[i8], stride: usize, sums: &mut [[i32; TILE_ROWS]]) {
+        for (token, sums) in sums.iter_mut().enumerate() {
+            for (tile, x) in tiles.iter().zip(x[token * stride..].as_chunks::<TILE_COLUMNS>().0) {
+                for (row, sum) in sums.iter_mut().enumerate() {
+                    for (column, &x) in x.iter().enumerate() {
+                        *sum += i32::from(tile.code(row, column)) * i32::from(x);
+                    }
+                }
+            }
+        }
+    }
+
+    fn multiply_registers(self, rounds: usize) -> u64 {
+        let mut sums = [0i32; LANES];
+        for round in 0..rounds {
+            for (lane, sum) in sums.iter_mut().enumerate() {
+                *sum = sum.wrapping_add(i32::from(std::hint::black_box(lane as u8)) * i32::from(round as i8));
+            }
+        }
+        std::hint::black_box(sums);
+        (rounds * LANES) as u64
+    }
+}

@@ -1,0 +1,255 @@
+//! The forward pass: tokens in, logits out, keys and values kept.
+
+use std::io;
+
+use super::weights::Model;
+use crate::checkpoint::Hyperparameters;
+use crate::kernels::{
+    Activations, Angles, Attention, CacheType, Isa, Place, Rows, logits, matmul, matmul_add, matmul_gated, norm,
+    norm_quantize,
+};
+use crate::pool::Pool;
+use crate::quant::QuantError;
+
+/// One token of a forward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Token id.
+    pub token: u32,
+    /// Which sequence it belongs to.
+    pub slot: usize,
+    /// Its position in the sequence, from 0.
+    pub position: usize,
+    /// Whether the logits after it are wanted.
+    pub logits: bool,
+}
+
+/// What an [`Inference`] makes room for.
+#[derive(Clone, Copy, Debug)]
+pub struct InferenceOptions {
+    /// Positions of a sequence.
+    pub context: usize,
+    /// Sequences that are kept at the same time.
+    pub slots: usize,
+    /// Number format of keys and values.
+    pub cache_type: CacheType,
+    /// Rows of one forward pass.
+    pub max_rows: usize,
+}
+
+/// There is no memory for the KV cache.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot reserve the KV cache of {slots} × {context} positions; choose a smaller context")]
+pub struct InferenceError {
+    slots: usize,
+    context: usize,
+    source: io::Error,
+}
+
+/// A forward pass that was asked for something impossible; nothing was computed.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ForwardError {
+    /// No rows, or more than there is room for.
+    #[error("{rows} rows in a forward pass; between 1 and {limit} are possible")]
+    Rows {
+        /// Rows given.
+        rows: usize,
+        /// The limit that was chosen.
+        limit: usize,
+    },
+    /// A token id outside the vocabulary.
+    #[error("token {token} is not in the vocabulary of {vocab_size}")]
+    Token {
+        /// Token given.
+        token: u32,
+        /// Size of the vocabulary.
+        vocab_size: usize,
+    },
+    /// A position that the cache has no room for, or before which something is missing.
+    #[error("position {position} of slot {slot}, which holds {held} of at most {context} positions")]
+    Position {
+        /// Position given.
+        position: usize,
+        /// Slot given.
+        slot: usize,
+        /// Positions that the slot holds.
+        held: usize,
+        /// Positions that a slot can hold.
+        context: usize,
+    },
+    /// The embedding of a token could not be decoded.
+    #[error("the embedding of token {token}: {reason}")]
+    Embedding {
+        /// Token given.
+        token: u32,
+        /// What the decoder says.
+        reason: String,
+    },
+}
+
+/// A model with its threads, its KV cache and the memory for intermediate results: everything that computes.
+#[derive(Debug)]
+pub struct Inference {
+    model: Model,
+    pool: Pool,
+    isa: Isa,
+    options: InferenceOptions,
+    attention: Attention,
+    /// Positions that each slot holds.
+    held: Vec<usize>,
+    places: Vec<Place>,
+    angles: Angles,
+    /// The residual stream.
+    x: Rows,
+    hidden_codes: Activations,
+    qkv: Rows,
+    attended: Rows,
+    gated: Rows,
+    ffn_codes: Activations,
+    last: Rows,
+    logits: Vec<f32>,
+}
+
+impl Inference {
+    /// Reserves all memory that forward passes need, but touches little of it.
+    pub fn new(model: Model, pool: Pool, isa: Isa, options: InferenceOptions) -> Result<Self, InferenceError> {
+        let Hyperparameters { layers, hidden, ffn, kv_heads, head_dim, rope_theta, .. } = model.hyperparameters;
+        let InferenceOptions { context, slots, cache_type, max_rows } = options;
+        let attention = Attention::new(model.head_shape(), layers, slots, context, cache_type)
+            .map_err(|source| InferenceError { slots, context, source })?;
+        Ok(Self {
+            attention,
+            held: vec![0; slots],
+            places: Vec::with_capacity(max_rows),
+            angles: Angles::new(head_dim, rope_theta, max_rows),
+            x: Rows::with_capacity(max_rows, hidden),
+            hidden_codes: Activations::with_capacity(max_rows, hidden),
+            qkv: Rows::with_capacity(max_rows, hidden + 2 * kv_heads * head_dim),
+            attended: Rows::with_capacity(max_rows, hidden),
+            gated: Rows::with_capacity(max_rows, ffn),
+            ffn_codes: Activations::with_capacity(max_rows, ffn),
+            last: Rows::with_capacity(max_rows, hidden),
+            logits: Vec::new(),
+            model,
+            pool,
+            isa,
+            options,
+        })
+    }
+
+    /// The model's shape.
+    #[must_use]
+    pub fn hyperparameters(&self) -> &Hyperparameters {
+        &self.model.hyperparameters
+    }
+
+    /// What there is room for.
+    #[must_use]
+    pub fn options(&self) -> &InferenceOptions {
+        &self.options
+    }
+
+    /// Positions of a sequence.
+    #[must_use]
+    pub fn context(&self) -> usize {
+        self.options.context
+    }
+
+    /// Rows of one forward pass.
+    #[must_use]
+    pub fn max_rows(&self) -> usize {
+        self.options.max_rows
+    }
+
+    /// Runs rows through the model and appends their keys and values to the cache; then [`Inference::logits`] has the
+    /// logits of those that asked for them. A position below what a slot holds forgets everything from there on.
+    pub fn forward(&mut self, rows: &[Row]) -> Result<(), ForwardError> {
+        self.admit(rows)?;
+        self.embed(rows)?;
+        self.run_layers();
+        self.compute_logits(rows);
+        Ok(())
+    }
+
+    /// The logits `[vocabulary]` of the `index`-th row of the last forward pass that asked for them.
+    ///
+    /// # Panics
+    /// When fewer rows asked for logits.
+    pub fn logits(&mut self, index: usize) -> &mut [f32] {
+        let vocab_size = self.model.hyperparameters.vocab_size;
+        &mut self.logits[index * vocab_size..(index + 1) * vocab_size]
+    }
+
+    /// Checks all rows before anything changes.
+    fn admit(&mut self, rows: &[Row]) -> Result<(), ForwardError> {
+        let (limit, context) = (self.options.max_rows, self.options.context);
+        let vocab_size = self.model.hyperparameters.vocab_size;
+        if rows.is_empty() || rows.len() > limit {
+            return Err(ForwardError::Rows { rows: rows.len(), limit });
+        }
+        for (index, &Row { token, slot, position, .. }) in rows.iter().enumerate() {
+            if token as usize >= vocab_size {
+                return Err(ForwardError::Token { token, vocab_size });
+            }
+            let before = rows[..index].iter().rev().find(|row| row.slot == slot);
+            let held = before.map_or(self.held.get(slot).copied(), |row| Some(row.position + 1));
+            if position >= context || held.is_none_or(|held| position > held) {
+                return Err(ForwardError::Position { position, slot, held: held.unwrap_or(0), context });
+            }
+        }
+        self.places.clear();
+        for &Row { slot, position, .. } in rows {
+            self.held[slot] = position + 1;
+            self.places.push(Place { slot, position });
+        }
+        self.angles.set_positions(rows.iter().map(|row| row.position));
+        Ok(())
+    }
+
+    fn embed(&mut self, rows: &[Row]) -> Result<(), ForwardError> {
+        self.x.set_rows(rows.len());
+        for (index, row) in rows.iter().enumerate() {
+            let decoded = self.model.embedding.row(row.token as usize, self.x.row_mut(index));
+            decoded.map_err(|reason: QuantError| ForwardError::Embedding {
+                token: row.token,
+                reason: reason.to_string(),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn run_layers(&mut self) {
+        let Self { model, pool, attention, places, angles, x, hidden_codes, qkv, attended, gated, ffn_codes, .. } = self;
+        let isa = self.isa;
+        let Hyperparameters { rms_eps: eps, activation, .. } = model.hyperparameters;
+        for rows in [&mut *qkv, &mut *attended, &mut *gated] {
+            rows.set_rows(places.len());
+        }
+        for (index, layer) in model.layers.iter().enumerate() {
+            norm_quantize(pool, isa, x, &layer.attention_norm, eps, hidden_codes);
+            matmul(pool, isa, &layer.qkv, hidden_codes, qkv);
+            attention.append(pool, index, qkv, angles, places);
+            attention.attend(pool, isa, index, qkv, places, attended);
+            norm_quantize(pool, isa, attended, &layer.attention_sub_norm, eps, hidden_codes);
+            matmul_add(pool, isa, &layer.attention_output, hidden_codes, x);
+
+            norm_quantize(pool, isa, x, &layer.ffn_norm, eps, hidden_codes);
+            matmul_gated(pool, isa, &layer.gate_up, hidden_codes, gated, activation);
+            norm_quantize(pool, isa, gated, &layer.ffn_sub_norm, eps, ffn_codes);
+            matmul_add(pool, isa, &layer.down, ffn_codes, x);
+        }
+    }
+
+    fn compute_logits(&mut self, rows: &[Row]) {
+        let wanted = rows.iter().filter(|row| row.logits).count();
+        self.last.set_rows(wanted);
+        let indices = rows.iter().enumerate().filter(|(_, row)| row.logits).map(|(index, _)| index);
+        for (last, index) in indices.enumerate() {
+            self.last.row_mut(last).copy_from_slice(self.x.row(index));
+        }
+        let Hyperparameters { vocab_size, rms_eps, .. } = self.model.hyperparameters;
+        self.logits.resize(wanted * vocab_size, 0.0);
+        norm(self.isa, &mut self.last, &self.model.output_norm, rms_eps);
+        logits(&mut self.pool, self.isa, self.model.head(), &self.last, &mut self.logits);
+    }
+}

@@ -1,0 +1,7 @@
+//! The BitNet b1.58 decoder: weights in the kernels' layout, and the forward pass from tokens to logits.
+
+mod forward;
+mod weights;
+
+pub use forward::{ForwardError, Inference, InferenceError, InferenceOptions, Row};
+pub use weights::{LoadError, Model};

@@ -1,0 +1,147 @@
+//! From a checkpoint to weights in memory, each read and repacked once.
+
+use crate::checkpoint::{Checkpoint, CheckpointError, Hyperparameters};
+use crate::kernels::{
+    FloatMatrix, FloatMatrixError, HeadShape, MAX_COLUMNS, MAX_HEAD_DIM, PackError, PaddedVector, TernaryMatrix,
+};
+use crate::pool::Pool;
+use crate::quant::{QuantError, TernaryRows};
+
+/// All weights of a model, and its shape.
+#[derive(Debug)]
+pub struct Model {
+    pub(super) hyperparameters: Hyperparameters,
+    pub(super) embedding: FloatMatrix,
+    pub(super) layers: Vec<Layer>,
+    pub(super) output_norm: PaddedVector,
+    /// `None` when the embedding is also the output head.
+    pub(super) output: Option<FloatMatrix>,
+}
+
+/// The weights of one transformer block.
+#[derive(Debug)]
+pub(super) struct Layer {
+    pub(super) attention_norm: PaddedVector,
+    /// Queries, keys and values: `[hidden + 2 * kv_heads * head_dim, hidden]`.
+    pub(super) qkv: TernaryMatrix,
+    pub(super) attention_sub_norm: PaddedVector,
+    pub(super) attention_output: TernaryMatrix,
+    pub(super) ffn_norm: PaddedVector,
+    /// Gate and up, interleaved.
+    pub(super) gate_up: TernaryMatrix,
+    pub(super) ffn_sub_norm: PaddedVector,
+    pub(super) down: TernaryMatrix,
+}
+
+/// Why a model could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A tensor is missing, has another shape or cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A tensor cannot be decoded.
+    #[error(transparent)]
+    Quant(#[from] QuantError),
+    /// A ternary tensor cannot be packed.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// The embedding or output head cannot be loaded.
+    #[error(transparent)]
+    FloatMatrix(#[from] FloatMatrixError),
+    /// The model is larger in some direction than the kernels allow for.
+    #[error("{what} is {value}; the kernels allow at most {limit}")]
+    TooLarge {
+        /// Which hyperparameter.
+        what: &'static str,
+        /// Its value in the file.
+        value: usize,
+        /// The most that is supported.
+        limit: usize,
+    },
+}
+
+impl Model {
+    /// Reads all weights; the checkpoint is not needed afterwards.
+    pub fn load(checkpoint: &Checkpoint, pool: &mut Pool) -> Result<Self, LoadError> {
+        let hyperparameters = checkpoint.hyperparameters().clone();
+        let Hyperparameters { vocab_size, hidden, ffn, head_dim, tied_head, .. } = hyperparameters;
+        for (what, value, limit) in [
+            ("embedding_length", hidden, MAX_COLUMNS),
+            ("feed_forward_length", ffn, MAX_COLUMNS),
+            ("the size of a head", head_dim, MAX_HEAD_DIM),
+        ] {
+            if value > limit {
+                return Err(LoadError::TooLarge { what, value, limit });
+            }
+        }
+        let embedding = FloatMatrix::load(pool, checkpoint.matrix("token_embd.weight", vocab_size, hidden)?)?;
+        let output = if tied_head {
+            None
+        } else {
+            Some(FloatMatrix::load(pool, checkpoint.matrix("output.weight", vocab_size, hidden)?)?)
+        };
+        let layers = (0..hyperparameters.layers)
+            .map(|index| Layer::load(checkpoint, pool, &hyperparameters, index))
+            .collect::<Result<_, _>>()?;
+        let output_norm = checkpoint.vector("output_norm.weight", hidden)?.into();
+        Ok(Self { hyperparameters, embedding, layers, output_norm, output })
+    }
+
+    /// The model's shape.
+    #[must_use]
+    pub fn hyperparameters(&self) -> &Hyperparameters {
+        &self.hyperparameters
+    }
+
+    /// All weights that decoding a token reads, in the order in which it does.
+    #[must_use]
+    pub fn buffers(&self) -> Vec<&[u8]> {
+        fn matrices(layer: &Layer) -> [&TernaryMatrix; 4] {
+            [&layer.qkv, &layer.attention_output, &layer.gate_up, &layer.down]
+        }
+        let ternary = self.layers.iter().flat_map(matrices).map(TernaryMatrix::as_bytes);
+        ternary.chain([self.head().as_bytes()]).collect()
+    }
+
+    /// The matrix that turns the last hidden state into logits.
+    pub(super) fn head(&self) -> &FloatMatrix {
+        self.output.as_ref().unwrap_or(&self.embedding)
+    }
+
+    pub(super) fn head_shape(&self) -> HeadShape {
+        let Hyperparameters { heads, kv_heads, head_dim, .. } = self.hyperparameters;
+        HeadShape { heads, kv_heads, head_dim }
+    }
+}
+
+impl Layer {
+    fn load(
+        checkpoint: &Checkpoint,
+        pool: &mut Pool,
+        shape: &Hyperparameters,
+        index: usize,
+    ) -> Result<Self, LoadError> {
+        let Hyperparameters { hidden, ffn, kv_heads, head_dim, .. } = *shape;
+        let kv = kv_heads * head_dim;
+        let norm = |name, length| -> Result<PaddedVector, CheckpointError> {
+            Ok(checkpoint.vector(&format!("blk.{index}.{name}.weight"), length)?.into())
+        };
+        let linear = |name, rows, columns| -> Result<_, LoadError> {
+            let name = format!("blk.{index}.{name}.weight");
+            let rows = TernaryRows::new(checkpoint.matrix(&name, rows, columns)?)?;
+            Ok((rows, checkpoint.separate_scale(&name)?))
+        };
+        let qkv = [linear("attn_q", hidden, hidden)?, linear("attn_k", kv, hidden)?, linear("attn_v", kv, hidden)?];
+        let gate_up = [linear("ffn_gate", ffn, hidden)?, linear("ffn_up", ffn, hidden)?];
+        Ok(Self {
+            attention_norm: norm("attn_norm", hidden)?,
+            qkv: TernaryMatrix::stack(pool, &qkv)?,
+            attention_sub_norm: norm("attn_sub_norm", hidden)?,
+            attention_output: TernaryMatrix::stack(pool, &[linear("attn_output", hidden, hidden)?])?,
+            ffn_norm: norm("ffn_norm", hidden)?,
+            gate_up: TernaryMatrix::interleave(pool, &gate_up)?,
+            ffn_sub_norm: norm("ffn_sub_norm", ffn)?,
+            down: TernaryMatrix::stack(pool, &[linear("ffn_down", hidden, ffn)?])?,
+        })
+    }
+}

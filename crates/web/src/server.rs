@@ -1,0 +1,236 @@
+//! Routes, and the life of the server: listen, serve, finish what runs, stop.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+use crate::assets::{self, Asset};
+use crate::config::Config;
+use crate::conversation::{Conversation, MAX_BODY};
+use crate::engine_client::{EngineClient, Readiness};
+use crate::problem::Problem;
+use crate::{headers, pages, relay};
+
+/// Open connections; more wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 1024;
+/// Bytes of a request's head.
+const MAX_HEAD: usize = 32 << 10;
+/// Time for a request's head, also between two requests of a kept connection. Load balancers keep theirs for up to 60
+/// seconds and must not meet one that we have just closed.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// Time for a request's body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+type Response = hyper::Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+struct State {
+    config: Config,
+    engine: EngineClient,
+    page: Asset,
+}
+
+/// Opens the port; an error says what to do about it.
+pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; another address can be given with --listen or PORT")
+    })
+}
+
+/// Serves until `shutdown` is ready, then lets running answers finish for [`Config::drain_timeout`].
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let engine = EngineClient::new(&config).context("cannot set up the client for the engine")?;
+    let page = pages::chat().context("cannot render the page")?;
+    let state = Arc::new(State { config, engine, page });
+    let connections = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
+    let mut shutdown = pin!(shutdown);
+
+    loop {
+        let accepted = tokio::select! {
+            () = &mut shutdown => break,
+            accepted = async {
+                let place = places.clone().acquire_owned().await;
+                (place, listener.accept().await)
+            } => accepted,
+        };
+        match accepted {
+            (place, Ok((stream, _))) => {
+                // Small events must leave at once. Failing to say so costs latency only.
+                let _ = stream.set_nodelay(true);
+                let state = state.clone();
+                let service = service_fn(move |request| {
+                    let state = state.clone();
+                    async move { Ok::<_, Infallible>(answer(&state, request).await) }
+                });
+                let connection = http.serve_connection(TokioIo::new(stream), service);
+                let connection = connections.watch(connection);
+                tokio::spawn(async move {
+                    // Not worth more than this: mostly browsers that leave.
+                    if let Err(error) = connection.await {
+                        tracing::debug!(%error, "connection");
+                    }
+                    drop(place);
+                });
+            }
+            (_, Err(error)) => {
+                // Out of file descriptors, usually; some will be free again in a moment.
+                tracing::warn!(%error, "cannot accept a connection");
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+
+    drop(listener);
+    tracing::info!("stopping: no new connections");
+    if timeout(state.config.drain_timeout, connections.shutdown()).await.is_err() {
+        tracing::warn!("some answers were not finished in time");
+    }
+    Ok(())
+}
+
+/// Resolves at SIGTERM or Ctrl-C. As PID 1 a process has no default reaction to either.
+pub async fn termination() {
+    let interrupt = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            Err(_) => std::future::pending().await,
+        };
+    };
+    #[cfg(not(unix))]
+    let terminate = std::future::pending::<()>();
+    tokio::select! {
+        () = interrupt => {}
+        () = terminate => {}
+    }
+}
+
+/// Asks the server that listens on `address` whether it is alive; for a container's health check.
+pub async fn check_health(address: SocketAddr) -> anyhow::Result<()> {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let url = format!("http://{}/health", SocketAddr::new(ip, address.port()));
+    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(3)).build()?;
+    let status = client.get(&url).send().await?.status();
+    if !status.is_success() {
+        bail!("{url} answered {status}");
+    }
+    Ok(())
+}
+
+async fn answer(state: &State, request: Request<Incoming>) -> Response {
+    let mut response = route(state, request).await.unwrap_or_else(|problem| refuse(&problem));
+    headers::protect(response.headers_mut());
+    response
+}
+
+async fn route(state: &State, request: Request<Incoming>) -> Result<Response, Problem> {
+    // To HEAD we answer as to GET; hyper leaves the body out.
+    let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+    match (method, request.uri().path()) {
+        (&Method::GET, "/") => Ok(file(&state.page, &request)),
+        (&Method::POST, "/chat") => chat(state, request).await,
+        (&Method::GET, "/health") => Ok(json(StatusCode::OK, json!({"status": "ok"}).to_string())),
+        (&Method::GET, "/ready") => Ok(match state.engine.readiness().await {
+            state @ Readiness::Ready => readiness(StatusCode::OK, state),
+            state => readiness(StatusCode::SERVICE_UNAVAILABLE, state),
+        }),
+        // For the page: a question that has an answer, whatever it is.
+        (&Method::GET, "/status") => Ok(readiness(StatusCode::OK, state.engine.readiness().await)),
+        (_, "/chat") => Err(Problem::method_not_allowed("POST")),
+        (_, "/" | "/health" | "/ready" | "/status") => Err(Problem::method_not_allowed("GET, HEAD")),
+        (method, path) => match path.strip_prefix("/assets/").and_then(assets::find) {
+            Some(asset) if method == Method::GET => Ok(file(asset, &request)),
+            Some(_) => Err(Problem::method_not_allowed("GET, HEAD")),
+            None => Err(Problem::not_found()),
+        },
+    }
+}
+
+async fn chat(state: &State, request: Request<Incoming>) -> Result<Response, Problem> {
+    if !headers::is_same_origin(request.headers()) {
+        return Err(Problem::cross_site());
+    }
+    if !headers::is_json(request.headers()) {
+        return Err(Problem::not_json());
+    }
+    let body = Limited::new(request.into_body(), MAX_BODY).collect();
+    let body = match timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(Problem::body_too_large()),
+        Ok(Err(_)) | Err(_) => return Err(Problem::incomplete_body()),
+    };
+    let conversation = Conversation::from_json(&body, state.config.system_prompt.as_deref())?;
+    let events = relay::answer(state.engine.clone(), conversation, state.config.engine_wait).await?;
+
+    let mut response = Response::new(StreamBody::new(events).boxed_unsync());
+    for (name, value) in [
+        (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-store, no-transform"),
+        // nginx and its relatives collect an answer before they pass it on, unless told not to.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    Ok(response)
+}
+
+fn file(asset: &Asset, request: &Request<Incoming>) -> Response {
+    asset.answer(request.uri().query(), request.headers()).map(BodyExt::boxed_unsync)
+}
+
+fn readiness(status: StatusCode, engine: Readiness) -> Response {
+    json(status, json!({"engine": engine}).to_string())
+}
+
+fn refuse(problem: &Problem) -> Response {
+    let mut response = json(problem.status, problem.to_json());
+    if let Some(seconds) = problem.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    if let Some(methods) = problem.allow {
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    }
+    response
+}
+
+fn json(status: StatusCode, body: String) -> Response {
+    let mut response = Response::new(Full::from(body).boxed_unsync());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

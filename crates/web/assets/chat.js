@@ -209,6 +209,7 @@ async function answer() {
   const voice = speaker();
   let text = "";
   let firstPiece = 0;
+  /** How it ended, when that is not as usual. */
   let remark = "";
   setRunning(controller);
   scrollToBottom();
@@ -228,11 +229,12 @@ async function answer() {
         throw new Problem(data.error.code, data.error.message);
       } else if (event === "done") {
         finished = true;
-        remark = describe(data, firstPiece, text);
+        if (!text) remark = "The model had nothing to say.";
+        if (data.finish_reason === "length") remark = "Stopped at the length limit.";
+        view.finish(`${remark} ${speed(data.usage, firstPiece)}`.trim());
       }
     }
     if (!finished) throw CUT;
-    view.finish(remark);
     showEngine("ready");
   } catch (error) {
     if (controller.signal.aborted) {
@@ -252,17 +254,12 @@ async function answer() {
   setRunning(null);
 }
 
-/** What is worth knowing about a complete answer. */
-function describe({ finish_reason, usage }, firstPiece, text) {
-  const remarks = [];
-  if (!text) remarks.push("The model had nothing to say.");
-  if (finish_reason === "length") remarks.push("Stopped at the length limit.");
+/** The tokens of a complete answer and their rate, from the arrival of the first one. */
+function speed(usage, firstPiece) {
   const seconds = (performance.now() - firstPiece) / 1000;
   const tokens = usage?.completion_tokens ?? 0;
-  if (tokens > 1 && firstPiece && seconds > 0) {
-    remarks.push(`${tokens} tokens, ${((tokens - 1) / seconds).toFixed(1)} per second`);
-  }
-  return remarks.join(" ");
+  if (tokens < 2 || !firstPiece || !seconds) return "";
+  return `${tokens} tokens, ${((tokens - 1) / seconds).toFixed(1)} per second`;
 }
 
 // Controls
@@ -341,7 +338,6 @@ for (const suggestion of document.querySelectorAll(".suggestion")) {
   });
 }
 
-composer.hidden = false;
 fit();
 message.focus();
 watchEngine();

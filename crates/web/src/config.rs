@@ -5,6 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use clap::builder::{NonEmptyStringValueParser, Resettable};
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 
@@ -38,11 +39,11 @@ pub struct Config {
     pub engine_silence: Duration,
 
     /// Name of the model to ask for; an engine with one model needs none
-    #[arg(long, env = "MODEL", value_name = "NAME")]
+    #[arg(long, env = "MODEL", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub chat_model: Option<String>,
 
     /// Put before every conversation as its system message
-    #[arg(long, env = "SYSTEM_PROMPT", value_name = "TEXT")]
+    #[arg(long, env = "SYSTEM_PROMPT", value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub system_prompt: Option<String>,
 
     /// After SIGTERM, how long running answers may take to finish (Docker kills after 10 seconds)
@@ -56,6 +57,15 @@ impl Config {
     pub fn address(&self) -> SocketAddr {
         self.listen.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), self.web_port))
     }
+}
+
+/// `command`, where a variable that is set to nothing counts as not set: `${MODEL:-}` in a compose file does that.
+#[must_use]
+pub fn without_empty_variables(command: clap::Command) -> clap::Command {
+    command.mut_args(|argument| {
+        let value = argument.get_env().and_then(std::env::var_os);
+        if value.is_some_and(|value| value.is_empty()) { argument.env(Resettable::Reset) } else { argument }
+    })
 }
 
 /// A base address to which `v1/chat/completions` can be joined.
@@ -79,8 +89,11 @@ fn engine_url(text: &str) -> Result<Url, String> {
 }
 
 fn bearer(key: &str) -> Result<HeaderValue, String> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {key}"))
-        .map_err(|_| "a key consists of visible ASCII characters".to_owned())?;
+    let refusal = || "a key consists of visible ASCII characters".to_owned();
+    if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(refusal());
+    }
+    let mut value = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| refusal())?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -60,7 +60,7 @@ impl Conversation {
                 return invalid(r#"the body has both "message" and "messages"; one is enough"#);
             }
         };
-        if let Some(content) = system_prompt.filter(|prompt| !prompt.is_empty()) {
+        if let Some(content) = system_prompt {
             messages.insert(0, Message { role: Role::System, content: content.to_owned() });
         }
         Ok(Self(messages))
@@ -162,11 +162,10 @@ mod tests {
     }
 
     #[test]
-    fn the_system_prompt_comes_first_unless_it_is_empty() {
+    fn the_system_prompt_comes_first() {
         let question = json!({"role": "user", "content": "Hi"});
         let prompt = json!({"role": "system", "content": "Be brief."});
         check(&json!({"message": "Hi"}), Some("Be brief."), &json!([prompt, question]));
-        check(&json!({"message": "Hi"}), Some(""), &json!([question]));
     }
 
     #[test]

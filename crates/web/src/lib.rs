@@ -17,4 +17,5 @@ pub mod headers;
 pub mod assets;
 pub mod pages;
 
+pub mod patience;
 pub mod server;

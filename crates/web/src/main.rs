@@ -1,9 +1,11 @@
 //! `bitnet-web`: serves the chat page and relays to `bitnet-engine`.
 
-use anyhow::Context;
-use bitnet_web::config::Config;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use bitnet_web::config::{self, Config};
 use bitnet_web::server;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 /// Chat page for bitnet-engine
@@ -24,25 +26,35 @@ struct Cli {
 enum Command {
     /// Serve the page (default)
     Serve,
-    /// Exit with 0 when the server on this machine is alive; give it the same flags and environment
+    /// Exit with 0 when the server on this machine is alive; needs the same flags or environment
     Healthcheck,
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let Cli { command, config } = Cli::parse();
-    match command {
-        Some(Command::Healthcheck) => {
-            server::check_health(config.address()).await.context("the server is not healthy")
-        }
-        Some(Command::Serve) | None => {
-            tracing_subscriber::fmt()
-                .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
-                .with_writer(std::io::stderr)
-                .init();
-            let listener = server::listen(config.address()).await?;
-            tracing::info!(engine = %config.engine_url, "listening on http://{}", listener.local_addr()?);
-            server::run(config, listener, server::termination()).await
+async fn main() -> ExitCode {
+    // Flags may stand before and after the command.
+    let command = config::without_empty_variables(Cli::command()).mut_args(|argument| argument.global(true));
+    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    let result = match cli.command {
+        Some(Command::Healthcheck) => server::check_health(cli.config.address()).await,
+        Some(Command::Serve) | None => serve(cli.config).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
         }
     }
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    let listener = server::listen(config.address()).await?;
+    tracing::info!(engine = %config.engine_url, "listening on http://{}", listener.local_addr()?);
+    server::run(config, listener, server::termination()).await
 }

@@ -27,6 +27,7 @@ use crate::assets::{self, Asset};
 use crate::config::Config;
 use crate::conversation::{Conversation, MAX_BODY};
 use crate::engine_client::{EngineClient, Readiness};
+use crate::patience::Impatient;
 use crate::problem::Problem;
 use crate::{headers, pages, relay};
 
@@ -37,6 +38,8 @@ const MAX_HEAD: usize = 32 << 10;
 /// Time for a request's head, also between two requests of a kept connection. Load balancers keep theirs for up to 60
 /// seconds and must not meet one that we have just closed.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// Time for a browser to read something when it has more to read than fits on the way.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for a request's body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -51,7 +54,7 @@ struct State {
 /// Opens the port; an error says what to do about it.
 pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address}; another address can be given with --listen or PORT")
+        format!("cannot listen on {address} (another address: --listen IP:PORT, or PORT in the environment)")
     })
 }
 
@@ -87,7 +90,8 @@ pub async fn run(
                     let state = state.clone();
                     async move { Ok::<_, Infallible>(answer(&state, request).await) }
                 });
-                let connection = http.serve_connection(TokioIo::new(stream), service);
+                let connection =
+                    http.serve_connection(TokioIo::new(Impatient::new(stream, WRITE_TIMEOUT)), service);
                 let connection = connections.watch(connection);
                 tokio::spawn(async move {
                     // Not worth more than this: mostly browsers that leave.
@@ -144,7 +148,8 @@ pub async fn check_health(address: SocketAddr) -> anyhow::Result<()> {
     };
     let url = format!("http://{}/health", SocketAddr::new(ip, address.port()));
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(3)).build()?;
-    let status = client.get(&url).send().await?.status();
+    let answer = client.get(&url).send().await.with_context(|| format!("{url} does not answer"))?;
+    let status = answer.status();
     if !status.is_success() {
         bail!("{url} answered {status}");
     }

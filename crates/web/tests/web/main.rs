@@ -5,4 +5,5 @@ mod chat;
 mod engine_trouble;
 mod fake_engine;
 mod page;
+mod program;
 mod web;

@@ -88,7 +88,8 @@ fn engine_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-fn bearer(key: &str) -> Result<HeaderValue, String> {
+/// `Authorization` with this key.
+pub fn bearer(key: &str) -> Result<HeaderValue, String> {
     let refusal = || "a key consists of visible ASCII characters".to_owned();
     if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(refusal());

@@ -19,8 +19,8 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use serde_json::json;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::assets::{self, Asset};
@@ -67,54 +67,57 @@ pub async fn run(
     let engine = EngineClient::new(&config).context("cannot set up the client for the engine")?;
     let page = pages::chat().context("cannot render the page")?;
     let state = Arc::new(State { config, engine, page });
-    let connections = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
 
     loop {
-        let accepted = tokio::select! {
+        let stream = tokio::select! {
             () = &mut shutdown => break,
-            accepted = async {
-                let place = places.clone().acquire_owned().await;
-                (place, listener.accept().await)
-            } => accepted,
+            Some(_) = connections.join_next() => continue,
+            stream = accept(&listener), if connections.len() < MAX_CONNECTIONS => stream,
         };
-        match accepted {
-            (place, Ok((stream, _))) => {
+        let state = state.clone();
+        let service = service_fn(move |request| {
+            let state = state.clone();
+            async move { Ok::<_, Infallible>(answer(&state, request).await) }
+        });
+        let stream = Impatient::new(stream, WRITE_TIMEOUT);
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        connections.spawn(async move {
+            // Not worth more than this: mostly browsers that leave.
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection");
+            }
+        });
+    }
+
+    drop(listener);
+    tracing::info!("stopping: no new connections");
+    if timeout(state.config.drain_timeout, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some answers were not finished in time");
+    }
+    // Dropping `connections` ends those that are left.
+    Ok(())
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
                 // Small events must leave at once. Failing to say so costs latency only.
                 let _ = stream.set_nodelay(true);
-                let state = state.clone();
-                let service = service_fn(move |request| {
-                    let state = state.clone();
-                    async move { Ok::<_, Infallible>(answer(&state, request).await) }
-                });
-                let connection =
-                    http.serve_connection(TokioIo::new(Impatient::new(stream, WRITE_TIMEOUT)), service);
-                let connection = connections.watch(connection);
-                tokio::spawn(async move {
-                    // Not worth more than this: mostly browsers that leave.
-                    if let Err(error) = connection.await {
-                        tracing::debug!(%error, "connection");
-                    }
-                    drop(place);
-                });
+                return stream;
             }
-            (_, Err(error)) => {
+            Err(error) => {
                 // Out of file descriptors, usually; some will be free again in a moment.
                 tracing::warn!(%error, "cannot accept a connection");
                 sleep(Duration::from_millis(100)).await;
             }
         }
     }
-
-    drop(listener);
-    tracing::info!("stopping: no new connections");
-    if timeout(state.config.drain_timeout, connections.shutdown()).await.is_err() {
-        tracing::warn!("some answers were not finished in time");
-    }
-    Ok(())
 }
 
 /// Resolves at SIGTERM or Ctrl-C. As PID 1 a process has no default reaction to either.
@@ -139,14 +142,20 @@ pub async fn termination() {
     }
 }
 
-/// Asks the server that listens on `address` whether it is alive; for a container's health check.
-pub async fn check_health(address: SocketAddr) -> anyhow::Result<()> {
+/// Where a program on this machine reaches what listens on `address`.
+#[must_use]
+pub fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    let url = format!("http://{}/health", SocketAddr::new(ip, address.port()));
+    SocketAddr::new(ip, address.port())
+}
+
+/// Asks the server that listens on `address` whether it is alive; for a container's health check.
+pub async fn check_health(address: SocketAddr) -> anyhow::Result<()> {
+    let url = format!("http://{}/health", reachable(address));
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(3)).build()?;
     let answer = client.get(&url).send().await.with_context(|| format!("{url} does not answer"))?;
     let status = answer.status();

@@ -1,2 +1,100 @@
-//! x
-fn main() {}
+//! `bitnet-chat`: engine and page in one process, for a first try (`cargo chat`) and for the single-container image.
+//! The two still meet on the engine's port, so neither knows the difference.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use bitnet_engine::config::{NoModel, with_environment};
+use bitnet_web::config::{bearer, without_empty_variables};
+use bitnet_web::server;
+use clap::builder::Resettable;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use futures_util::FutureExt;
+use reqwest::Url;
+use tracing_subscriber::EnvFilter;
+
+/// BitNet chat: engine and page in one program
+#[derive(Parser)]
+#[command(name = "bitnet-chat", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    engine: bitnet_engine::config::Config,
+    #[command(flatten)]
+    web: bitnet_web::config::Config,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the page and the engine (default)
+    Serve,
+    /// Exit with 0 when the page of the server on this machine is alive; needs the same flags or environment
+    Healthcheck,
+}
+
+/// The flags of both programs, each with its own environment variables.
+fn command() -> clap::Command {
+    let command = Cli::command().mut_args(|argument| match argument.get_id().as_str() {
+        // The engine is in this process, and the page asks wherever it listens.
+        "engine_url" | "engine_api_key" => argument.hide(true).env(Resettable::Reset),
+        _ if argument.get_env().is_some() => argument,
+        // The engine names its variables when it parses, not where it declares its flags.
+        _ => with_environment(argument),
+    });
+    without_empty_variables(command).mut_args(|argument| argument.global(true))
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
+    let result = match cli.command {
+        Some(Command::Healthcheck) => server::check_health(cli.web.address()).await,
+        Some(Command::Serve) | None => serve(cli.engine, cli.web).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            // A missing model is a mistake in the command line, and those end with 2.
+            if error.is::<NoModel>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+async fn serve(
+    engine: bitnet_engine::config::Config,
+    mut web: bitnet_web::config::Config,
+) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&engine.log_level).context("--log-level is not a list of levels")?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+
+    engine.required_model()?;
+    let engine_listener = bitnet_engine::server::bind(&engine).await?;
+    let web_listener = server::listen(web.address()).await?;
+    web.engine_url = Url::parse(&format!("http://{}/", server::reachable(engine_listener.local_addr()?)))?;
+    web.engine_api_key = engine.api_key.as_deref().map(bearer).transpose().map_err(anyhow::Error::msg)?;
+    println!("Chat at http://{}", server::reachable(web_listener.local_addr()?));
+
+    // Both learn of the signal at once: the engine still finishes the answers for which the page waits.
+    let stop = server::termination().shared();
+    let engine = bitnet_engine::server::run(&engine, engine_listener, stop.clone());
+    let web = server::run(web, web_listener, stop);
+    tokio::try_join!(engine, web)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_of_both_programs_go_together() {
+        command().debug_assert();
+    }
+}

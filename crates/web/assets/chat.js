@@ -208,7 +208,7 @@ async function answer() {
   const view = addAnswer();
   const voice = speaker();
   let text = "";
-  let firstPiece = 0;
+  let firstPieceAt = 0;
   /** How it ended, when that is not as usual. */
   let remark = "";
   setRunning(controller);
@@ -221,7 +221,7 @@ async function answer() {
         showEngine(data.state);
         view.wait(data.state === "ready" ? "" : STATES[data.state]);
       } else if (event === "delta") {
-        firstPiece ||= performance.now();
+        firstPieceAt ||= performance.now();
         text += data.text;
         view.append(data.text);
         voice.push(data.text);
@@ -229,9 +229,9 @@ async function answer() {
         throw new Problem(data.error.code, data.error.message);
       } else if (event === "done") {
         finished = true;
-        if (!text) remark = "The model had nothing to say.";
+        if (!text.trim()) remark = "The model had nothing to say.";
         if (data.finish_reason === "length") remark = "Stopped at the length limit.";
-        view.finish(`${remark} ${speed(data.usage, firstPiece)}`.trim());
+        view.finish(`${remark} ${speed(data.usage, firstPieceAt)}`.trim());
       }
     }
     if (!finished) throw CUT;
@@ -250,15 +250,16 @@ async function answer() {
   // After "New chat" this answer belongs to a conversation that is gone.
   if (running !== controller) return;
   voice.finish(remark);
-  if (text) conversation.push({ role: "assistant", content: text });
+  // A message without words would be refused when it is sent along.
+  if (text.trim()) conversation.push({ role: "assistant", content: text });
   setRunning(null);
 }
 
 /** The tokens of a complete answer and their rate, from the arrival of the first one. */
-function speed(usage, firstPiece) {
-  const seconds = (performance.now() - firstPiece) / 1000;
+function speed(usage, firstPieceAt) {
+  const seconds = (performance.now() - firstPieceAt) / 1000;
   const tokens = usage?.completion_tokens ?? 0;
-  if (tokens < 2 || !firstPiece || !seconds) return "";
+  if (tokens < 2 || !firstPieceAt || !seconds) return "";
   return `${tokens} tokens, ${((tokens - 1) / seconds).toFixed(1)} per second`;
 }
 

@@ -104,7 +104,7 @@ pub enum EngineError {
     /// The stream ended before `[DONE]`.
     #[error("the engine ended its answer early")]
     EndedEarly,
-    /// The answer passed [`MAX_ANSWER`] or [`MAX_LINE`].
+    /// The answer, or one line of it, passed the limit.
     #[error("the engine's answer is too long")]
     TooLong,
     /// Something else than the OpenAI wire format.

@@ -2,7 +2,7 @@
 
 use hyper::StatusCode;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::conversation::{InvalidConversation, MAX_BODY};
 use crate::engine_client::EngineError;
@@ -30,10 +30,10 @@ impl Problem {
         Self { status, code, message: message.into(), retry_after: None, allow: None }
     }
 
-    /// The JSON text.
+    /// As it goes to the browser.
     #[must_use]
-    pub fn to_json(&self) -> String {
-        json!({"error": self}).to_string()
+    pub fn to_json(&self) -> Value {
+        json!({"error": self})
     }
 
     /// 403: the request comes from a page of another site.

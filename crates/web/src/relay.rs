@@ -1,11 +1,11 @@
 //! Deltas → the events that a browser receives as the answer to `POST /chat` (`text/event-stream`).
 //!
-//! | event    | data                                                              | when                                |
-//! |----------|-------------------------------------------------------------------|-------------------------------------|
-//! | `status` | `{"state": "unreachable", "loading" or "ready"}`                  | the engine is waited for; it is there |
-//! | `delta`  | `{"text": …}`                                                     | a piece of the answer, in order     |
-//! | `done`   | `{"finish_reason": …, "usage": {"prompt_tokens", "completion_tokens"}}` | complete; both may be null    |
-//! | `error`  | `{"error": {"code", "message", …}}`                               | the answer failed, see [`Problem`]  |
+//! | event    | data                                                                    | when                              |
+//! |----------|-------------------------------------------------------------------------|-----------------------------------|
+//! | `status` | `{"state": "unreachable", "loading" or "ready"}`                        | the engine is waited for; is back |
+//! | `delta`  | `{"text": …}`                                                           | a piece of the answer, in order   |
+//! | `done`   | `{"finish_reason": …, "usage": {"prompt_tokens", "completion_tokens"}}` | complete; both may be null        |
+//! | `error`  | `{"error": {"code", "message", …}}`                                     | it failed, see [`Problem`]        |
 //!
 //! Every stream ends with exactly one `done` or `error`; one that ends otherwise was cut on the way. When the first
 //! event would be an `error`, it is an HTTP status with the same JSON instead. Comment lines keep idle proxies patient.
@@ -82,10 +82,10 @@ enum Event {
 impl Event {
     fn to_bytes(&self) -> Bytes {
         let (name, data) = match self {
-            Self::Status(state) => ("status", json!({"state": state}).to_string()),
-            Self::Delta(text) => ("delta", json!({"text": text}).to_string()),
+            Self::Status(state) => ("status", json!({"state": state})),
+            Self::Delta(text) => ("delta", json!({"text": text})),
             Self::Done { finish_reason, usage } => {
-                ("done", json!({"finish_reason": finish_reason, "usage": usage}).to_string())
+                ("done", json!({"finish_reason": finish_reason, "usage": usage}))
             }
             Self::Error(problem) => ("error", problem.to_json()),
         };

@@ -1,7 +1,6 @@
 //! Routes, and the life of the server: listen, serve, finish what runs, stop.
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -177,13 +176,19 @@ async fn route(state: &State, request: Request<Incoming>) -> Result<Response, Pr
     match (method, request.uri().path()) {
         (&Method::GET, "/") => Ok(file(&state.page, &request)),
         (&Method::POST, "/chat") => chat(state, request).await,
-        (&Method::GET, "/health") => Ok(json(StatusCode::OK, json!({"status": "ok"}).to_string())),
-        (&Method::GET, "/ready") => Ok(match state.engine.readiness().await {
-            state @ Readiness::Ready => readiness(StatusCode::OK, state),
-            state => readiness(StatusCode::SERVICE_UNAVAILABLE, state),
-        }),
+        // This program lives.
+        (&Method::GET, "/health") => Ok(json(StatusCode::OK, &json!({"status": "ok"}))),
+        // It can answer a chat as well.
+        (&Method::GET, "/ready") => {
+            let engine = state.engine.readiness().await;
+            let ready = engine == Readiness::Ready;
+            let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            Ok(json(status, &json!({"engine": engine})))
+        }
         // For the page: a question that has an answer, whatever it is.
-        (&Method::GET, "/status") => Ok(readiness(StatusCode::OK, state.engine.readiness().await)),
+        (&Method::GET, "/status") => {
+            Ok(json(StatusCode::OK, &json!({"engine": state.engine.readiness().await})))
+        }
         (_, "/chat") => Err(Problem::method_not_allowed("POST")),
         (_, "/" | "/health" | "/ready" | "/status") => Err(Problem::method_not_allowed("GET, HEAD")),
         (method, path) => match path.strip_prefix("/assets/").and_then(assets::find) {
@@ -226,12 +231,8 @@ fn file(asset: &Asset, request: &Request<Incoming>) -> Response {
     asset.answer(request.uri().query(), request.headers()).map(BodyExt::boxed_unsync)
 }
 
-fn readiness(status: StatusCode, engine: Readiness) -> Response {
-    json(status, json!({"engine": engine}).to_string())
-}
-
 fn refuse(problem: &Problem) -> Response {
-    let mut response = json(problem.status, problem.to_json());
+    let mut response = json(problem.status, &problem.to_json());
     if let Some(seconds) = problem.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
@@ -241,8 +242,8 @@ fn refuse(problem: &Problem) -> Response {
     response
 }
 
-fn json(status: StatusCode, body: String) -> Response {
-    let mut response = Response::new(Full::from(body).boxed_unsync());
+fn json(status: StatusCode, body: &Value) -> Response {
+    let mut response = Response::new(Full::from(body.to_string()).boxed_unsync());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

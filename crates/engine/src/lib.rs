@@ -16,4 +16,6 @@ pub mod kernels;
 
 pub mod model;
 
+pub mod tokenizer;
+
 pub mod inspect;

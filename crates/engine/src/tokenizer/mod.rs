@@ -17,6 +17,7 @@ use tokenizers::Model as _;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tracing::{info, warn};
 
+use crate::gguf::{GgufError, Metadata, shown};
 use split::SplitRule;
 pub use stream::StreamDecoder;
 use vocabulary::TokenKind;
@@ -25,8 +26,14 @@ pub use vocabulary::Vocabulary;
 /// Why a vocabulary cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
+    /// A value of the wrong type.
+    #[error(transparent)]
+    Metadata(#[from] GgufError),
+    /// A key without which nothing can be encoded.
+    #[error("the file has no {0}, so its tokenizer is unknown")]
+    MissingKey(&'static str),
     /// The file has a tokenizer of another kind.
-    #[error("tokenizer.ggml.model is {0:?}; only \"gpt2\" (byte-level BPE) is supported")]
+    #[error("tokenizer.ggml.model is {}; only \"gpt2\" (byte-level BPE) is supported", shown(.0))]
     UnsupportedModel(String),
     /// A split rule that would have to be guessed.
     #[error(
@@ -62,7 +69,7 @@ pub enum TokenizerError {
         id: usize,
     },
     /// Encoding would have to choose.
-    #[error("tokens {first} and {second} are both {token:?}")]
+    #[error("tokens {first} and {second} are both {}", shown(token))]
     DuplicateToken {
         /// Their text.
         token: String,
@@ -87,7 +94,7 @@ pub enum TokenizerError {
     #[error("no ordinary token stands for the single byte {0:#04x}")]
     MissingByte(u8),
     /// A merge that does not name two tokens whose joined text is a token.
-    #[error("merge {index}, {merge:?}, does not join two tokens of the vocabulary into a third")]
+    #[error("merge {index}, {}, does not join two tokens of the vocabulary into a third", shown(merge))]
     Merge {
         /// Its place in `tokenizer.ggml.merges`.
         index: usize,
@@ -100,7 +107,7 @@ pub enum TokenizerError {
         /// The key in the file.
         key: &'static str,
         /// The id in the file.
-        id: u32,
+        id: u64,
         /// The size of the vocabulary.
         tokens: usize,
     },
@@ -132,10 +139,15 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
+    /// Builds the tokenizer that a file describes, for a model with `vocab_size` embeddings.
+    pub fn from_metadata(metadata: &Metadata, vocab_size: usize) -> Result<Self, TokenizerError> {
+        Self::new(&Vocabulary::from_metadata(metadata)?, vocab_size)
+    }
+
     /// Builds the tokenizer of a model with `vocab_size` embeddings.
     pub fn new(vocabulary: &Vocabulary, vocab_size: usize) -> Result<Self, TokenizerError> {
         if vocabulary.model != "gpt2" {
-            return Err(TokenizerError::UnsupportedModel(excerpt(vocabulary.model)));
+            return Err(TokenizerError::UnsupportedModel(vocabulary.model.to_owned()));
         }
         if vocabulary.tokens.len() != vocab_size {
             return Err(TokenizerError::Count {
@@ -146,7 +158,7 @@ impl Tokenizer {
         }
         let bos = vocabulary.checked("tokenizer.ggml.bos_token_id", vocabulary.bos)?;
         let eos = vocabulary.checked("tokenizer.ggml.eos_token_id", vocabulary.eos)?;
-        vocabulary.checked("tokenizer.ggml.eot_token_id", vocabulary.eot)?;
+        let eot = vocabulary.checked("tokenizer.ggml.eot_token_id", vocabulary.eot)?;
         let adds_bos = vocabulary.adds_bos.unwrap_or_else(|| bos.is_some() && vocabulary.is_llama3());
         if adds_bos && bos.is_none() {
             return Err(TokenizerError::MissingBos);
@@ -159,7 +171,7 @@ impl Tokenizer {
             split,
             user_defined: Matcher::new(vocabulary, &kinds, &[TokenKind::UserDefined])?,
             special: Matcher::new(vocabulary, &kinds, &[TokenKind::UserDefined, TokenKind::Control])?,
-            end_of_generation: vocabulary.end_of_generation(&kinds),
+            end_of_generation: vocabulary.end_of_generation(&kinds, [eos, eot]),
             kinds,
             bytes,
             bos,
@@ -356,7 +368,7 @@ fn byte_pair_encoding(
                 [left, right, joined.as_str()].iter().all(|token| ids.contains_key(token))
             })
             .map(|(left, right)| (left.to_owned(), right.to_owned()))
-            .ok_or_else(|| TokenizerError::Merge { index, merge: excerpt(merge) })
+            .ok_or_else(|| TokenizerError::Merge { index, merge: merge.clone() })
     });
     let merges = pairs.collect::<Result<Merges, _>>()?;
     let tokens: Vocab = ids.into_iter().map(|(token, id)| (token.to_owned(), id)).collect();
@@ -367,14 +379,6 @@ fn byte_pair_encoding(
         .cache_capacity(0)
         .build()
         .map_err(|error| TokenizerError::Build(error.to_string()))
-}
-
-/// The beginning of a text from the file, short enough for an error message.
-fn excerpt(text: &str) -> String {
-    match text.char_indices().nth(60) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 
 use regex::Regex;
 
-use super::{TokenizerError, excerpt};
+use super::TokenizerError;
 
 const LLAMA3: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+";
@@ -54,7 +54,7 @@ impl SplitRule {
             "default" => {
                 vec![isolate(DEFAULT_PUNCTUATION), words(GPT2), isolate(r"\p{N}+"), isolate(THREE_DIGITS)]
             }
-            _ => return Err(TokenizerError::UnknownSplitRule { name: excerpt(name) }),
+            _ => return Err(TokenizerError::UnknownSplitRule { name: name.to_owned() }),
         };
         Ok(Self {
             passes: passes

@@ -11,6 +11,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::*;
+use crate::gguf::{Gguf, Source};
 
 /// A [`Vocabulary`] that owns its parts.
 #[derive(Clone)]
@@ -20,9 +21,9 @@ pub(crate) struct TestVocabulary {
     pub(crate) tokens: Vec<String>,
     pub(crate) token_types: Vec<i32>,
     pub(crate) merges: Vec<String>,
-    pub(crate) bos: Option<u32>,
-    pub(crate) eos: Option<u32>,
-    pub(crate) eot: Option<u32>,
+    pub(crate) bos: Option<u64>,
+    pub(crate) eos: Option<u64>,
+    pub(crate) eot: Option<u64>,
     pub(crate) adds_bos: Option<bool>,
 }
 
@@ -70,7 +71,7 @@ impl TestVocabulary {
 
     /// Adds the 256 special tokens of Llama 3, with the first as BOS and the second as EOS.
     pub(crate) fn with_llama3_specials(mut self) -> Self {
-        let base = self.tokens.len() as u32;
+        let base = self.tokens.len() as u64;
         let mut reserved = (0..).map(|number| format!("<|reserved_special_token_{number}|>"));
         for offset in 0..256 {
             let text = match offset {
@@ -103,6 +104,17 @@ impl TestVocabulary {
     pub(crate) fn build(&self) -> Result<Tokenizer, TokenizerError> {
         Tokenizer::new(&self.view(), self.tokens.len())
     }
+}
+
+/// The tokenizer of a fixture model, from its GGUF file.
+pub(crate) fn fixture(name: &str) -> Tokenizer {
+    let gguf = Gguf::read(&Source::open(&fixture_folder(name).join("model-i2_s.gguf")).unwrap()).unwrap();
+    let size = gguf.metadata.u64("bitnet-b1.58.vocab_size").unwrap().unwrap();
+    Tokenizer::from_metadata(&gguf.metadata, size as usize).unwrap()
+}
+
+fn fixture_folder(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "../../tests/fixtures", name].iter().collect()
 }
 
 /// The Llama 3 tokenizer; `None`, with a word about it, if its folder is not named.
@@ -149,6 +161,25 @@ fn vectors(name: &str) -> Option<Value> {
 
 fn ids(value: &Value) -> Vec<u32> {
     serde_json::from_value(value.clone()).unwrap()
+}
+
+#[test]
+fn the_prompts_of_the_fixture_models_are_encoded_as_their_references_say() {
+    for name in ["pico", "nano64", "nano128"] {
+        let tokenizer = fixture(name);
+        let file = std::fs::read(fixture_folder(name).join("reference.json")).unwrap();
+        let reference: Value = serde_json::from_slice(&file).unwrap();
+        let mut texts = 0;
+        for prompt in reference["prompts"].as_array().unwrap() {
+            // Random prompts have no text, and the text of long ones is cut.
+            let Some(text) = prompt["text"].as_str().filter(|text| !text.ends_with('…')) else { continue };
+            let mut encoded = tokenizer.encode(text, true).unwrap();
+            encoded.splice(0..0, tokenizer.bos().filter(|_| tokenizer.adds_bos()));
+            assert_eq!(encoded, ids(&prompt["ids"]), "{name}: {text:?}");
+            texts += 1;
+        }
+        assert!(texts >= 3, "{name} has only {texts} prompts with text");
+    }
 }
 
 fn check_encoding(tokenizer: &Tokenizer, text: &Value, parse_special: bool, expected: &Value) {

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::{TokenizerError, byte_level, excerpt};
+use super::{TokenizerError, byte_level};
+use crate::gguf::Metadata;
 
 /// The tokenizer's part of a GGUF file, as the file has it.
 #[derive(Clone, Copy, Debug)]
@@ -18,11 +19,11 @@ pub struct Vocabulary<'a> {
     /// `tokenizer.ggml.merges`: pairs of tokens with a space between, most important first.
     pub merges: &'a [String],
     /// `tokenizer.ggml.bos_token_id`: begins a sequence.
-    pub bos: Option<u32>,
+    pub bos: Option<u64>,
     /// `tokenizer.ggml.eos_token_id`: ends a sequence.
-    pub eos: Option<u32>,
+    pub eos: Option<u64>,
     /// `tokenizer.ggml.eot_token_id`: ends a turn.
-    pub eot: Option<u32>,
+    pub eot: Option<u64>,
     /// `tokenizer.ggml.add_bos_token`: whether prompts begin with `bos`.
     pub adds_bos: Option<bool>,
 }
@@ -62,7 +63,26 @@ const LLAMA3_SPECIALS: [(usize, &str); 5] = [
     (9, "<|eot_id|>"),
 ];
 
-impl Vocabulary<'_> {
+impl<'a> Vocabulary<'a> {
+    /// The tokenizer's part of a file's metadata.
+    pub fn from_metadata(metadata: &'a Metadata) -> Result<Self, TokenizerError> {
+        let tokens = "tokenizer.ggml.tokens";
+        let token_types = "tokenizer.ggml.token_type";
+        let merges = "tokenizer.ggml.merges";
+        let model = "tokenizer.ggml.model";
+        Ok(Self {
+            model: metadata.string(model)?.ok_or(TokenizerError::MissingKey(model))?,
+            split_rule: metadata.string("tokenizer.ggml.pre")?,
+            tokens: metadata.strings(tokens)?.ok_or(TokenizerError::MissingKey(tokens))?,
+            token_types: metadata.i32s(token_types)?.ok_or(TokenizerError::MissingKey(token_types))?,
+            merges: metadata.strings(merges)?.ok_or(TokenizerError::MissingKey(merges))?,
+            bos: metadata.u64("tokenizer.ggml.bos_token_id")?,
+            eos: metadata.u64("tokenizer.ggml.eos_token_id")?,
+            eot: metadata.u64("tokenizer.ggml.eot_token_id")?,
+            adds_bos: metadata.bool("tokenizer.ggml.add_bos_token")?,
+        })
+    }
+
     /// The kind of every token, after checking that there are as many kinds as tokens.
     pub(super) fn kinds(&self) -> Result<Vec<TokenKind>, TokenizerError> {
         if self.token_types.len() != self.tokens.len() {
@@ -94,7 +114,7 @@ impl Vocabulary<'_> {
                 .map(|character| {
                     byte_level::byte(character).ok_or_else(|| TokenizerError::NotByteLevel {
                         id,
-                        token: excerpt(token),
+                        token: token.clone(),
                         character,
                     })
                 })
@@ -115,28 +135,27 @@ impl Vocabulary<'_> {
                 return Err(TokenizerError::EmptyToken { id });
             }
             if let Some(first) = ids.insert(token.as_str(), id as u32) {
-                return Err(TokenizerError::DuplicateToken { token: excerpt(token), first, second: id });
+                return Err(TokenizerError::DuplicateToken { token: token.clone(), first, second: id });
             }
         }
         Ok(ids)
     }
 
-    /// The id under `key`, if it is one of a token.
-    pub(super) fn checked(&self, key: &'static str, id: Option<u32>) -> Result<Option<u32>, TokenizerError> {
+    /// The token with this id in the file under `key`.
+    pub(super) fn checked(&self, key: &'static str, id: Option<u64>) -> Result<Option<u32>, TokenizerError> {
+        let tokens = self.tokens.len();
         match id {
-            Some(id) if id as usize >= self.tokens.len() => {
-                Err(TokenizerError::IdOutOfRange { key, id, tokens: self.tokens.len() })
-            }
-            _ => Ok(id),
+            Some(id) if id >= tokens as u64 => Err(TokenizerError::IdOutOfRange { key, id, tokens }),
+            _ => Ok(id.map(|id| id as u32)),
         }
     }
 
     /// Ends of generation: those that the file names and those known by their text, ascending.
-    pub(super) fn end_of_generation(&self, kinds: &[TokenKind]) -> Vec<u32> {
-        let known = self.tokens.iter().zip(kinds).enumerate().filter_map(|(id, (token, kind))| {
-            (*kind == TokenKind::Control && END_OF_GENERATION.contains(&token.as_str())).then_some(id as u32)
+    pub(super) fn end_of_generation(&self, kinds: &[TokenKind], named: [Option<u32>; 2]) -> Vec<u32> {
+        let known = self.tokens.iter().zip(kinds).zip(0..).filter_map(|((token, kind), id)| {
+            (*kind == TokenKind::Control && END_OF_GENERATION.contains(&token.as_str())).then_some(id)
         });
-        let mut ids: Vec<u32> = known.chain(self.eos).chain(self.eot).collect();
+        let mut ids: Vec<u32> = known.chain(named.into_iter().flatten()).collect();
         ids.sort_unstable();
         ids.dedup();
         ids

@@ -1,16 +1,14 @@
 //! Chat messages to a prompt: the model's own Jinja template, and a guard around what people write.
 //!
 //! A template joins messages and control tokens into one text, and in that text a message that spells `<|eot_id|>` would look
-//! like the end of its turn. So before rendering, a sentinel character that occurs nowhere else goes into every message behind
-//! each character that could begin a control token; whatever the template then does with the message (cut it, change its case,
-//! join it), no control token can appear out of it. The rendered text is cut at the control tokens that are left, which the
-//! template itself wrote; the sentinels are taken out, and each piece is encoded as one plain text, as if they had never
-//! been there. A template that compares message text with something that contains `<` may notice; that is the price.
+//! like the end of its turn. The [`Guard`] keeps the two apart, so that only the template can write control tokens.
 //!
-//! Templates come from files that anyone may have made: instructions, recursion and the length of the result are limited.
+//! Templates come from files that anyone may have made: instructions, recursion and the length of the result are limited. (A
+//! template that doubles a text again and again can still take much memory; Jinja has no limit for that.)
 //! Absent on purpose: `strftime_now`, because a prompt that contains the date of today is another prompt tomorrow.
 
-use std::collections::HashSet;
+mod guard;
+
 use std::error::Error as _;
 use std::io::{self, Write};
 
@@ -20,6 +18,7 @@ use minijinja_contrib::pycompat::unknown_method_callback;
 use tracing::{info, warn};
 
 use crate::tokenizer::{Part, Tokenizer, TokenizerError};
+use guard::Guard;
 
 /// What BitNet b1.58 2B4T was trained with (its `tokenizer_config.json`).
 const BITNET: &str = "{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] | trim }}<|eot_id|>\
@@ -34,10 +33,6 @@ const GENERIC: &str = "{% for message in messages %}{{ message['role'] | capital
 const LEFTOVER: &str = "{%formessageinmessages%}{%ifloop.first%}{{bos_token}}{%endif%}{%ifmessage['role']=='user'%}\
     {{'Human:'+message['content']+'\\n\\nBITNETAssistant:'+eos_token}}{%elifmessage['role']=='assistant'%}\
     {{message['content']+eos_token}}{%endif%}{%endfor%}";
-
-/// Roles that templates know; they may complete a control token that the template begins (`<|user|>`).
-const ROLES: [&str; 8] =
-    ["system", "user", "assistant", "tool", "developer", "function", "ipython", "environment"];
 
 /// Longer templates are refused; published ones have a few thousand bytes.
 const SOURCE_LIMIT: usize = 1 << 20;
@@ -94,6 +89,7 @@ pub struct ChatTemplate {
     source: String,
     bos: String,
     eos: String,
+    guard: Guard,
 }
 
 /// The only template in an environment.
@@ -106,14 +102,17 @@ impl ChatTemplate {
         from_file: Option<&str>,
         tokenizer: &Tokenizer,
     ) -> Result<Self, TemplateError> {
-        let default = if tokenizer.control_texts().any(|text| text == "<|eot_id|>") { BITNET } else { GENERIC };
+        let default =
+            if tokenizer.control_texts().any(|text| text == "<|eot_id|>") { BITNET } else { GENERIC };
         let source = match (override_, from_file) {
             (Some(source), _) => {
                 info!("chat template: the one that the configuration gives");
                 source
             }
             (None, Some(source)) if is_leftover(source) => {
-                info!("chat template: that of BitNet b1.58; the one in the file is known to be a leftover of its conversion");
+                info!(
+                    "chat template: that of BitNet b1.58; the one in the file is known to be a leftover of its conversion"
+                );
                 default
             }
             (None, Some(source)) => {
@@ -132,12 +131,13 @@ impl ChatTemplate {
         if source.len() > SOURCE_LIMIT {
             return Err(TemplateError::TooLong { bytes: source.len() });
         }
-        let invalid = |error: minijinja::Error| TemplateError::Invalid(describe(&error));
+        let invalid = |error: minijinja::Error| TemplateError::Invalid(error.to_string());
         let mut environment = Environment::new();
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(RECURSION_LIMIT);
         // As `transformers` sets up Jinja for chat templates.
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(invalid)?;
+        let syntax =
+            SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(invalid)?;
         environment.set_syntax(syntax);
         environment.set_unknown_method_callback(unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
@@ -148,6 +148,7 @@ impl ChatTemplate {
             source: source.to_owned(),
             bos: text_of(tokenizer.bos()),
             eos: text_of(tokenizer.eos()),
+            guard: Guard::new(tokenizer.control_texts()),
         };
         // Unknown filters and the like only show when they are reached.
         let greeting = Message { role: "user".to_owned(), content: "Hi".to_owned() };
@@ -167,17 +168,17 @@ impl ChatTemplate {
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TemplateError> {
         let failed = |error: minijinja::Error| match raised(&error) {
             Some(Raised(reason)) => TemplateError::Refused(reason.clone()),
-            None => TemplateError::Failed(describe(&error)),
+            None => TemplateError::Failed(error.to_string()),
         };
         let values: Value = messages
             .iter()
-            .map(|message| context! { role => message.role, content => message.content })
+            .map(|message| context! { role => message.role.as_str(), content => message.content.as_str() })
             .collect();
         let variables = context! {
             messages => values,
             add_generation_prompt,
-            bos_token => self.bos,
-            eos_token => self.eos,
+            bos_token => self.bos.as_str(),
+            eos_token => self.eos.as_str(),
             tools => (),
             documents => (),
         };
@@ -185,7 +186,9 @@ impl ChatTemplate {
         let mut output = Bounded { bytes: Vec::new(), limit: 4 * length + SOURCE_LIMIT, exceeded: false };
         let template = self.environment.get_template(NAME).map_err(failed)?;
         match template.render_captured_to(variables, &mut output) {
-            Ok(_) => String::from_utf8(output.bytes).map_err(|error| TemplateError::Failed(error.to_string())),
+            Ok(_) => {
+                String::from_utf8(output.bytes).map_err(|error| TemplateError::Failed(error.to_string()))
+            }
             Err(_) if output.exceeded => Err(TemplateError::Overflow { limit: output.limit }),
             Err(error) => Err(failed(error)),
         }
@@ -198,24 +201,73 @@ impl ChatTemplate {
         add_generation_prompt: bool,
         tokenizer: &Tokenizer,
     ) -> Result<Vec<u32>, TemplateError> {
-        let guard = Guard::new(&self.source, messages, tokenizer)?;
-        let guarded: Vec<Message> = messages.iter().map(|message| guard.message(message)).collect();
+        let (guarded, sentinel) = self.guard.messages(&self.source, messages)?;
         let rendered = self.render(&guarded, add_generation_prompt)?;
-        let mut ids: Vec<u32> = tokenizer.bos().filter(|_| tokenizer.adds_bos()).into_iter().collect();
+        let mut ids = Vec::new();
         let mut text = String::new();
-        for part in tokenizer.parts(&rendered, true).map(Some).chain([None]) {
+        for part in tokenizer.parts(&rendered, true) {
             match part {
-                Some(Part::Text(part)) => text.extend(part.chars().filter(|&c| c != guard.sentinel)),
-                Some(Part::Token(id)) if Some(id) == tokenizer.bos() && ids == [id] && text.is_empty() => {}
-                token => {
+                Part::Text(part) => text.extend(part.chars().filter(|&character| character != sentinel)),
+                // No sentinel fits into a single character, so it may be a message's.
+                Part::Token(id) if tokenizer.token_text(id).chars().nth(1).is_none() => {
+                    text.push_str(&tokenizer.token_text(id));
+                }
+                Part::Token(id) => {
                     ids.extend(tokenizer.encode(&text, false)?);
+                    ids.push(id);
                     text.clear();
-                    if let Some(Part::Token(id)) = token {
-                        ids.push(id);
-                    }
                 }
             }
+        }
+        ids.extend(tokenizer.encode(&text, false)?);
+        match tokenizer.bos() {
+            Some(bos) if tokenizer.adds_bos() && ids.first() != Some(&bos) => ids.insert(0, bos),
+            _ => {}
         }
         Ok(ids)
     }
 }
+
+/// Whether `source` is [`LEFTOVER`], however its white space was changed on the way.
+fn is_leftover(source: &str) -> bool {
+    source.chars().filter(|character| !character.is_whitespace()).eq(LEFTOVER.chars())
+}
+
+/// What a template says when it calls `raise_exception`.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Raised(String);
+
+fn raise_exception(reason: String) -> Result<Value, minijinja::Error> {
+    Err(minijinja::Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(Raised(reason)))
+}
+
+/// The reason, if `error` comes from [`raise_exception`].
+fn raised(error: &minijinja::Error) -> Option<&Raised> {
+    std::iter::successors(error.source(), |&error| error.source()).find_map(|error| error.downcast_ref())
+}
+
+/// A writer that fails instead of growing beyond its limit.
+struct Bounded {
+    bytes: Vec<u8>,
+    limit: usize,
+    exceeded: bool,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.exceeded |= bytes.len() > self.limit - self.bytes.len();
+        if self.exceeded {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

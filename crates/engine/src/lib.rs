@@ -18,4 +18,6 @@ pub mod model;
 
 pub mod tokenizer;
 
+pub mod chat_template;
+
 pub mod inspect;

@@ -261,6 +261,12 @@ impl Tokenizer {
         self.kinds.get(id as usize) == Some(&TokenKind::Control)
     }
 
+    /// The texts of all control tokens.
+    pub(crate) fn control_texts(&self) -> impl Iterator<Item = &str> {
+        let control = self.bytes.iter().zip(&self.kinds).filter(|(_, kind)| **kind == TokenKind::Control);
+        control.filter_map(|(bytes, _)| std::str::from_utf8(bytes).ok())
+    }
+
     /// The number of tokens.
     #[must_use]
     pub fn vocab_size(&self) -> usize {

@@ -20,4 +20,6 @@ pub mod tokenizer;
 
 pub mod chat_template;
 
+pub mod sampling;
+
 pub mod inspect;

@@ -36,7 +36,7 @@ impl Guard {
             guard.openers.extend(text.chars().take(1).flat_map(cases));
             guard.lowercase.push(text.to_lowercase());
             guard.longest = guard.longest.max(text.chars().count());
-            guard.used.extend(text.chars().filter(is_private));
+            guard.used.extend(private_use(text));
         }
         guard
     }
@@ -47,11 +47,12 @@ impl Guard {
         template: &str,
         messages: &[Message],
     ) -> Result<(Vec<Message>, char), TemplateError> {
-        let texts = messages.iter().flat_map(|message| [&message.role, &message.content]);
+        let texts = messages.iter().flat_map(|message| [message.role.as_str(), message.content.as_str()]);
         let mut used = self.used.clone();
-        used.extend(texts.flat_map(|text| text.chars()).chain(template.chars()).filter(is_private));
-        let sentinel = ('\u{f0000}'..='\u{10fffd}')
-            .find(|character| is_private(character) && !used.contains(character))
+        used.extend(texts.chain([template]).flat_map(private_use));
+        let sentinel = ('\u{f0000}'..='\u{ffffd}')
+            .chain('\u{100000}'..='\u{10fffd}')
+            .find(|character| !used.contains(character))
             .ok_or(TemplateError::NoSentinel)?;
         let guarded = messages.iter().map(|message| Message {
             role: if ROLES.iter().any(|role| role.eq_ignore_ascii_case(&message.role)) {
@@ -95,7 +96,7 @@ fn cases(character: char) -> impl Iterator<Item = char> {
     character.to_lowercase().chain(character.to_uppercase()).chain([character])
 }
 
-/// Whether `character` is in the supplementary private-use planes, which ordinary text does not use.
-fn is_private(character: &char) -> bool {
-    matches!(character, '\u{f0000}'..='\u{ffffd}' | '\u{100000}'..='\u{10fffd}')
+/// The characters of the supplementary private-use planes, which ordinary text does not use.
+fn private_use(text: &str) -> impl Iterator<Item = char> {
+    text.chars().filter(|&character| character >= '\u{f0000}')
 }

@@ -1,0 +1,23 @@
+//! Logits in, one token out; and where the text of those tokens must stop.
+//!
+//! The order is that of llama.cpp: logit bias, penalties, `top_k`, `top_p`, `min_p`, temperature. The stages up to `top_k` read all
+//! logits and leave a short list of candidates; everything after works on that list.
+//! The same seed gives the same tokens on every platform: the random numbers and the exponential function are defined here, from
+//! operations that IEEE 754 fixes to the last bit, instead of being those of some system library.
+
+mod candidates;
+mod exponential;
+mod logprobs;
+mod parameters;
+mod penalties;
+mod random;
+mod sampler;
+mod stop_strings;
+
+pub use logprobs::{TokenLogprob, log_probabilities};
+pub use parameters::{InvalidParameter, SamplingParameters};
+pub use sampler::{NoTokenLeft, Sampler};
+pub use stop_strings::{StopOutput, StopStrings};
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,8 @@
 //!
 //! The modules stand in the order in which data flows; each may use only those above it.
 
+pub mod config;
+
 pub mod memory;
 
 pub mod pool;

@@ -1,0 +1,481 @@
+//! Flags and environment in, one [`Config`] out, every value checked here and nowhere else.
+//!
+//! The names are llama-server's wherever that server has the flag, so that its users and its
+//! containers can switch without a change. There is no configuration file: a flag, or its
+//! environment variable, is the only way to say a thing.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+/// What the command line asked for.
+#[derive(Debug)]
+pub struct Invocation {
+    /// What to do.
+    pub command: Command,
+    /// How to do it.
+    pub config: Config,
+}
+
+impl Invocation {
+    /// Reads the arguments (the first is the program's name) and the environment.
+    pub fn parse(
+        arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        let cli = Cli::from_arg_matches(&command().try_get_matches_from(arguments)?)?;
+        Ok(Self { command: cli.command.unwrap_or(Command::Serve), config: cli.config })
+    }
+}
+
+impl Config {
+    /// The configuration for a program that embeds the engine: flags without a command.
+    pub fn parse(
+        arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        Invocation::parse(arguments).map(|invocation| invocation.config)
+    }
+
+    /// The model to load, or the text that tells how to get one.
+    pub fn required_model(&self) -> Result<&Path, NoModel> {
+        self.model.as_deref().ok_or(NoModel)
+    }
+
+    /// The chat template to use in place of the file's own.
+    #[must_use]
+    pub fn chat_template(&self) -> Option<&str> {
+        self.chat_template.as_deref().or(self.chat_template_file.as_deref())
+    }
+}
+
+/// Neither a flag nor the environment names a model.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no model given. To get the official one (1,187,801,280 bytes):
+
+  curl -L -o ggml-model-i2_s.gguf \\
+    https://huggingface.co/microsoft/bitnet-b1.58-2B-4T-gguf/resolve/main/ggml-model-i2_s.gguf
+  echo '4221b252fdd5fd25e15847adfeb5ee88886506ba50b8a34548374492884c2162  ggml-model-i2_s.gguf' | sha256sum -c
+
+Then start it:
+
+  bitnet-engine -m ggml-model-i2_s.gguf
+
+A model can also be named by the environment variable BITNET_MODEL or LLAMA_ARG_MODEL."
+)]
+pub struct NoModel;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "bitnet-engine",
+    version,
+    about = "Inference server for BitNet b1.58 models on a plain CPU",
+    after_help = "Each flag can be given as an environment variable instead: the name shown, or the one of llama-server \
+                  where that server has the flag. A flag wins over BITNET_…, and that over LLAMA_ARG_…."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    config: Config,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer requests over HTTP (this is what happens without a command)
+    Serve,
+    /// Talk to the model in this terminal
+    Chat {
+        /// Instructions that stand before the conversation
+        #[arg(long, value_name = "TEXT")]
+        system: Option<String>,
+    },
+    /// Show what a model file contains and how it would be used
+    Inspect {
+        /// The GGUF file
+        file: PathBuf,
+    },
+    /// Ask the server on the configured port whether it is ready; the exit status is the answer
+    Healthcheck,
+    /// Measure how fast this machine reads a prompt and writes an answer
+    Bench(Bench),
+}
+
+/// What to measure.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Tokens of the prompt
+    #[arg(long, short = 'p', value_name = "N", default_value = "512", value_parser = within(1..=1_048_576_usize))]
+    pub prompt_tokens: usize,
+    /// Tokens to generate
+    #[arg(long, short = 'g', value_name = "N", default_value = "128", value_parser = within(1..=1_048_576_usize))]
+    pub generate_tokens: usize,
+    /// How often each is measured
+    #[arg(long, short = 'r', value_name = "N", default_value = "3", value_parser = within(1..=1_000_usize))]
+    pub repetitions: usize,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// All settings, checked.
+#[derive(Clone, Debug, Args)]
+pub struct Config {
+    /// Model file (GGUF)
+    #[arg(long, short = 'm', value_name = "FILE", help_heading = "Model")]
+    pub model: Option<PathBuf>,
+    /// Name of the model for clients [default: the name of the file]
+    #[arg(long, short = 'a', value_name = "NAME", help_heading = "Model", value_parser = name)]
+    pub alias: Option<String>,
+    /// Jinja template that turns messages into a prompt [default: the one in the model file]
+    #[arg(long, value_name = "JINJA", help_heading = "Model", value_parser = template)]
+    pub chat_template: Option<String>,
+    /// The same, read from a file
+    #[arg(long, value_name = "FILE", help_heading = "Model", value_parser = template_file, conflicts_with = "chat_template")]
+    pub chat_template_file: Option<String>,
+
+    /// Tokens that a prompt and its answer may have together; 0 is as many as the model was trained for
+    #[arg(long, short = 'c', value_name = "N", help_heading = "Compute", default_value = "0", value_parser = within(0..=1_048_576_usize))]
+    pub ctx_size: usize,
+    /// Compute threads; -1 is one for each CPU that this process may use
+    #[arg(long, short = 't', value_name = "N", help_heading = "Compute", default_value = "-1", allow_negative_numbers = true, value_parser = threads)]
+    pub threads: Auto<NonZeroUsize>,
+    /// Instruction set of the kernels
+    #[arg(long, value_name = "NAME", help_heading = "Compute", default_value = "auto")]
+    pub isa: Isa,
+    /// Number format of the KV cache
+    #[arg(
+        long,
+        visible_alias = "cache-type-k",
+        value_name = "TYPE",
+        help_heading = "Compute",
+        default_value = "f16"
+    )]
+    pub cache_type: CacheType,
+    /// Tokens of a prompt that are computed at once; a cancelled request stops between two such batches
+    #[arg(long, visible_alias = "batch-size", value_name = "N", help_heading = "Compute", default_value = "128", value_parser = within(1..=1_024_usize))]
+    pub ubatch_size: usize,
+
+    /// Address or host name to listen on
+    #[arg(long, value_name = "HOST", help_heading = "Server", default_value = "127.0.0.1", value_parser = host)]
+    pub host: String,
+    /// Port to listen on
+    #[arg(long, value_name = "PORT", help_heading = "Server", default_value = "11434")]
+    pub port: u16,
+    /// Requests that may wait for the running one; the next is answered with 429
+    #[arg(long, value_name = "N", help_heading = "Server", default_value = "32", value_parser = within(0..=10_000_usize))]
+    pub queue: usize,
+    /// Open connections; more wait to be accepted
+    #[arg(long, value_name = "N", help_heading = "Server", default_value = "512", value_parser = within(1..=65_536_usize))]
+    pub max_connections: usize,
+    /// Size of the largest request body
+    #[arg(long, value_name = "BYTES", help_heading = "Server", default_value = "4194304", value_parser = within(1_024..=1_073_741_824_usize))]
+    pub max_body_bytes: usize,
+    /// Seconds that running requests get when the server is told to stop (`docker stop` waits 10)
+    #[arg(long, value_name = "SECONDS", help_heading = "Server", default_value = "8", value_parser = seconds)]
+    pub shutdown_timeout: Duration,
+    /// Seconds of silence after which a stream gets a comment, to notice a client that is gone
+    #[arg(long, value_name = "SECONDS", help_heading = "Server", default_value = "15", value_parser = ping_seconds)]
+    pub sse_ping_interval: Duration,
+    /// Key that clients must send as `Authorization: Bearer KEY`
+    #[arg(long, value_name = "KEY", help_heading = "Server", hide_env_values = true, value_parser = api_key)]
+    pub api_key: Option<String>,
+    /// Web origins whose pages may use this server: `localhost`, `*`, or a list such as `https://a.example,https://b.example`
+    #[arg(
+        long,
+        value_name = "ORIGINS",
+        help_heading = "Server",
+        default_value = "localhost",
+        value_delimiter = ','
+    )]
+    pub cors_origins: Vec<String>,
+
+    /// What a request that says nothing gets
+    #[command(flatten)]
+    pub generation: GenerationDefaults,
+
+    /// What to log: error, warn, info, debug, trace, or a list such as `info,bitnet_engine::worker=debug`
+    #[arg(long, value_name = "FILTER", help_heading = "Logging", default_value = "info")]
+    pub log_level: String,
+}
+
+/// What a request that says nothing gets. The defaults are llama-server's.
+#[derive(Clone, Debug, Args)]
+pub struct GenerationDefaults {
+    /// Tokens to generate at most; -1 is until the context is full
+    #[arg(long, visible_alias = "predict", short = 'n', value_name = "N", help_heading = "Defaults of a request", default_value = "-1", allow_negative_numbers = true, value_parser = unlimited)]
+    pub n_predict: Auto<usize>,
+    /// Randomness; 0 always takes the likeliest token
+    #[arg(long, visible_alias = "temperature", value_name = "X", help_heading = "Defaults of a request", default_value = "0.8", value_parser = within(0.0..=100.0_f32))]
+    pub temp: f32,
+    /// Sample from the K likeliest tokens; 0 is all
+    #[arg(long, value_name = "K", help_heading = "Defaults of a request", default_value = "40", value_parser = within(0..=1_048_576_usize))]
+    pub top_k: usize,
+    /// Sample from the likeliest tokens that together have this probability
+    #[arg(long, value_name = "P", help_heading = "Defaults of a request", default_value = "0.95", value_parser = within(0.0..=1.0_f32))]
+    pub top_p: f32,
+    /// Leave out tokens less likely than this times the likeliest
+    #[arg(long, value_name = "P", help_heading = "Defaults of a request", default_value = "0.05", value_parser = within(0.0..=1.0_f32))]
+    pub min_p: f32,
+    /// Divide the logits of recent tokens by this
+    #[arg(long, value_name = "X", help_heading = "Defaults of a request", default_value = "1.0", value_parser = within(0.01..=100.0_f32))]
+    pub repeat_penalty: f32,
+    /// Tokens that count as recent; -1 is the whole context
+    #[arg(long, value_name = "N", help_heading = "Defaults of a request", default_value = "64", allow_negative_numbers = true, value_parser = unlimited)]
+    pub repeat_last_n: Auto<usize>,
+    /// Lower the logits of tokens that occurred
+    #[arg(long, value_name = "X", help_heading = "Defaults of a request", default_value = "0.0", allow_negative_numbers = true, value_parser = within(-100.0..=100.0_f32))]
+    pub presence_penalty: f32,
+    /// Lower the logits of tokens for each time they occurred
+    #[arg(long, value_name = "X", help_heading = "Defaults of a request", default_value = "0.0", allow_negative_numbers = true, value_parser = within(-100.0..=100.0_f32))]
+    pub frequency_penalty: f32,
+    /// Start of the random numbers; -1 is another one for each request
+    #[arg(long, short = 's', value_name = "N", help_heading = "Defaults of a request", default_value = "-1", allow_negative_numbers = true, value_parser = seed)]
+    pub seed: Auto<u64>,
+}
+
+/// A value, or "you choose". (An alias, since clap reads a literal `Option` as "may be absent".)
+pub type Auto<T> = Option<T>;
+
+/// Which kernels to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the names are those of the instruction sets")]
+pub enum Isa {
+    /// The best that this CPU has
+    Auto,
+    Scalar,
+    Avx2,
+    Avx512,
+}
+
+/// How keys and values are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CacheType {
+    /// Half the memory
+    F16,
+    /// No rounding
+    F32,
+}
+
+/// The variables of llama-server for the flags that it has as well.
+const LLAMA_SERVER_VARIABLES: &[(&str, &str)] = &[
+    ("model", "LLAMA_ARG_MODEL"),
+    ("alias", "LLAMA_ARG_ALIAS"),
+    ("chat_template", "LLAMA_ARG_CHAT_TEMPLATE"),
+    ("chat_template_file", "LLAMA_ARG_CHAT_TEMPLATE_FILE"),
+    ("ctx_size", "LLAMA_ARG_CTX_SIZE"),
+    ("threads", "LLAMA_ARG_THREADS"),
+    ("cache_type", "LLAMA_ARG_CACHE_TYPE_K"),
+    ("ubatch_size", "LLAMA_ARG_UBATCH"),
+    ("host", "LLAMA_ARG_HOST"),
+    ("port", "LLAMA_ARG_PORT"),
+    ("sse_ping_interval", "LLAMA_ARG_SSE_PING_INTERVAL"),
+    ("api_key", "LLAMA_API_KEY"),
+    ("cors_origins", "LLAMA_ARG_CORS_ORIGINS"),
+    ("n_predict", "LLAMA_ARG_N_PREDICT"),
+    ("temp", "LLAMA_ARG_TEMPERATURE"),
+    ("top_k", "LLAMA_ARG_TOP_K"),
+    ("top_p", "LLAMA_ARG_TOP_P"),
+    ("min_p", "LLAMA_ARG_MIN_P"),
+    ("repeat_penalty", "LLAMA_ARG_REPEAT_PENALTY"),
+    ("presence_penalty", "LLAMA_ARG_PRESENCE_PENALTY"),
+    ("frequency_penalty", "LLAMA_ARG_FREQUENCY_PENALTY"),
+];
+
+/// The parser: every setting works before and after the command, and has its variables.
+fn command() -> clap::Command {
+    Cli::command().mut_args(|argument| with_environment(argument.global(true)))
+}
+
+/// clap knows one variable for each flag: take the one that is set, ours first. A variable that
+/// is set to nothing (as `${MODEL:-}` in a compose file does) counts as not set.
+fn with_environment(argument: clap::Arg) -> clap::Arg {
+    let id = argument.get_id().as_str().to_owned();
+    let ours = format!("BITNET_{}", id.to_uppercase());
+    let theirs = LLAMA_SERVER_VARIABLES.iter().find(|(flag, _)| *flag == id).map(|(_, variable)| *variable);
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let names = theirs.map_or_else(|| ours.clone(), |theirs| format!("{ours} or {theirs}"));
+    let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+    let argument = argument.help(format!("{help} [env: {names}]")).hide_env(true);
+    match theirs {
+        // clap wants a name that lives for ever; there is one of these for each flag, once.
+        _ if is_set(&ours) => argument.env(&*ours.leak()),
+        Some(theirs) if is_set(theirs) => argument.env(theirs),
+        _ => argument,
+    }
+}
+
+/// A parser for numbers whose error names the limits.
+fn within<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    T: FromStr + PartialOrd + Display + Clone + Send + Sync + 'static,
+{
+    move |text| match text.parse() {
+        Ok(value) if range.contains(&value) => Ok(value),
+        _ => Err(format!("must be a number from {} to {}", range.start(), range.end())),
+    }
+}
+
+/// As `within`, where -1 means "automatic" or "no limit".
+fn or_minus_one<T>(text: &str, range: RangeInclusive<T>) -> Result<Auto<T>, String>
+where
+    T: FromStr + PartialOrd + Display + Clone + Send + Sync + 'static,
+{
+    if text == "-1" {
+        return Ok(None);
+    }
+    within(range)(text).map(Some).map_err(|limits| format!("{limits}, or -1"))
+}
+
+fn threads(text: &str) -> Result<Auto<NonZeroUsize>, String> {
+    // llama-server takes 0 for "automatic" as well.
+    or_minus_one(text, 0..=1_024_usize).map(|threads| threads.and_then(NonZeroUsize::new))
+}
+
+fn unlimited(text: &str) -> Result<Auto<usize>, String> {
+    or_minus_one(text, 0..=1_048_576)
+}
+
+fn seed(text: &str) -> Result<Auto<u64>, String> {
+    or_minus_one(text, 0..=u64::MAX)
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    within(0..=86_400_u64)(text).map(Duration::from_secs)
+}
+
+fn ping_seconds(text: &str) -> Result<Duration, String> {
+    within(1..=86_400_u64)(text).map(Duration::from_secs)
+}
+
+fn name(text: &str) -> Result<String, String> {
+    // llama-server takes a list; clients see the first, and any name is accepted in requests.
+    match text.split(',').map(str::trim).find(|name| !name.is_empty()) {
+        Some(name) if name.len() <= 256 => Ok(name.to_owned()),
+        _ => Err("must have 1 to 256 bytes".to_owned()),
+    }
+}
+
+fn host(text: &str) -> Result<String, String> {
+    let unbracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    match unbracketed {
+        "" => Err("must not be empty".to_owned()),
+        list if list.contains(',') => Err("must be one address".to_owned()),
+        host => Ok(host.to_owned()),
+    }
+}
+
+fn api_key(text: &str) -> Result<String, String> {
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be printable ASCII without spaces".to_owned())
+    }
+}
+
+fn template(text: &str) -> Result<String, String> {
+    if text.contains('{') {
+        Ok(text.to_owned())
+    } else {
+        Err("must be a Jinja template; names of built-in templates are not known here".to_owned())
+    }
+}
+
+fn template_file(path: &str) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| error.to_string()).and_then(|text| template(&text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(arguments: &[&str]) -> String {
+        Invocation::parse([&["bitnet-engine"], arguments].concat()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_parser_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn serving_is_what_happens_without_a_command() {
+        let invocation = Invocation::parse(["bitnet-engine", "-m", "model.gguf"]).unwrap();
+        assert!(matches!(invocation.command, Command::Serve));
+        assert_eq!(invocation.config.model.as_deref(), Some(Path::new("model.gguf")));
+        assert_eq!((invocation.config.host.as_str(), invocation.config.port), ("127.0.0.1", 11434));
+    }
+
+    #[test]
+    fn settings_may_stand_before_and_after_the_command() {
+        for arguments in
+            [["bitnet-engine", "--port", "1", "healthcheck"], ["bitnet-engine", "healthcheck", "--port", "1"]]
+        {
+            assert_eq!(Invocation::parse(arguments).unwrap().config.port, 1);
+        }
+    }
+
+    #[test]
+    fn minus_one_is_the_automatic_value() {
+        let config =
+            Config::parse(["x", "-t", "-1", "-n", "-1", "--seed", "-1", "--repeat-last-n", "-1"]).unwrap();
+        assert_eq!((config.threads, config.generation.n_predict, config.generation.seed), (None, None, None));
+        let config = Config::parse(["x", "-t", "3", "-n", "0", "--seed", "7"]).unwrap();
+        assert_eq!(config.threads, NonZeroUsize::new(3));
+        assert_eq!((config.generation.n_predict, config.generation.seed), (Some(0), Some(7)));
+    }
+
+    #[test]
+    fn an_error_names_flag_value_and_limit() {
+        for (flag, value, limit) in [
+            ("--temp", "NaN", "from 0 to 100"),
+            ("--temp", "-1", "from 0 to 100"),
+            ("--top-p", "1.5", "from 0 to 1"),
+            ("--ctx-size", "99999999999", "from 0 to 1048576"),
+            ("--threads", "5000", "from 0 to 1024, or -1"),
+            ("--port", "65536", "0..=65535"),
+            ("--isa", "sse", "avx2"),
+            ("--cache-type", "q8_0", "f32"),
+            ("--max-body-bytes", "1", "from 1024"),
+            ("--chat-template", "llama3", "Jinja"),
+        ] {
+            let error = error(&[&format!("{flag}={value}")]);
+            for part in [flag, value, limit] {
+                assert!(error.contains(part), "{part:?} is not in {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_help_names_both_variables_of_every_setting() {
+        let help = command().render_long_help().to_string();
+        for (_, variable) in LLAMA_SERVER_VARIABLES {
+            assert!(help.contains(variable), "{variable}");
+        }
+        assert!(help.contains("BITNET_MAX_BODY_BYTES"), "{help}");
+    }
+
+    #[test]
+    fn every_variable_of_llama_server_belongs_to_a_setting() {
+        let command = command();
+        for (id, _) in LLAMA_SERVER_VARIABLES {
+            assert!(command.get_arguments().any(|argument| argument.get_id() == id), "{id}");
+        }
+    }
+
+    #[test]
+    fn without_a_model_the_error_tells_how_to_get_one() {
+        let error = Config::parse(["x"]).unwrap().required_model().unwrap_err().to_string();
+        for part in
+            ["microsoft/bitnet-b1.58-2B-4T-gguf", "ggml-model-i2_s.gguf", "4221b252", "1,187,801,280", "-m "]
+        {
+            assert!(error.contains(part), "{part}");
+        }
+    }
+}

@@ -25,3 +25,5 @@ pub mod chat_template;
 pub mod sampling;
 
 pub mod inspect;
+
+pub mod scheduler;

@@ -1,0 +1,94 @@
+//! One sequence's part of the KV cache, and the tokens that it stands for.
+
+use crate::model::Row;
+
+use super::{Output, Request, SequenceId, SlotStatus, Step};
+
+/// `tokens[..stored]` are in the KV cache. While a sequence runs, the others are still to be
+/// computed; when it has ended, there are no others, and what is stored may serve the next one.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    running: Option<Running>,
+    tokens: Vec<u32>,
+    stored: usize,
+}
+
+#[derive(Debug)]
+struct Running {
+    id: SequenceId,
+    prompt_logits: bool,
+}
+
+impl Slot {
+    pub(super) fn status(&self) -> SlotStatus {
+        SlotStatus { sequence: self.running.as_ref().map(|running| running.id), stored: self.stored }
+    }
+
+    pub(super) fn is_free(&self) -> bool {
+        self.running.is_none()
+    }
+
+    /// Whether one token is left to compute: the one that was sampled last.
+    pub(super) fn is_generating(&self) -> bool {
+        self.running.is_some() && self.tokens.len() - self.stored == 1
+    }
+
+    /// How many tokens of `prompt` are stored.
+    pub(super) fn common_prefix(&self, prompt: &[u32]) -> usize {
+        self.tokens[..self.stored].iter().zip(prompt).take_while(|(stored, token)| stored == token).count()
+    }
+
+    /// Starts a sequence; returns how many tokens of its prompt need no computing.
+    pub(super) fn begin(&mut self, id: SequenceId, request: Request) -> usize {
+        // The last token is always computed: its logits decide the first token of the answer.
+        let reusable = request.prompt.len().saturating_sub(1);
+        self.stored = match request {
+            Request { reuse_prefix: true, prompt_logits: false, ref prompt } => {
+                self.common_prefix(prompt).min(reusable)
+            }
+            _ => 0,
+        };
+        self.running = Some(Running { id, prompt_logits: request.prompt_logits });
+        self.tokens = request.prompt;
+        self.stored
+    }
+
+    /// Ends the sequence and keeps what is stored.
+    pub(super) fn end(&mut self) {
+        self.running = None;
+        self.tokens.truncate(self.stored);
+    }
+
+    /// Adds up to `room` of the tokens that are left to compute to `step`.
+    pub(super) fn push_rows(&self, slot: usize, room: usize, step: &mut Step) {
+        let Some(running) = &self.running else { return };
+        let batch = self.tokens.iter().enumerate().skip(self.stored).take(room);
+        for (position, &token) in batch {
+            let output = running.output(self.tokens.get(position + 1));
+            step.rows.push(Row { token, slot, position, logits: output.is_some() });
+            step.outputs.extend(output);
+        }
+    }
+
+    /// The token at `position` is in the KV cache now.
+    pub(super) fn store(&mut self, position: usize) {
+        self.stored = self.stored.max(position + 1).min(self.tokens.len());
+    }
+
+    /// The sequence goes on with `token`.
+    pub(super) fn push(&mut self, token: u32) {
+        self.tokens.push(token);
+    }
+}
+
+impl Running {
+    /// What the logits of a token are for, given the token that follows it; `None` if nobody
+    /// wants them.
+    fn output(&self, next: Option<&u32>) -> Option<Output> {
+        match next {
+            None => Some(Output::Sample(self.id)),
+            Some(&token) if self.prompt_logits => Some(Output::Prompt { sequence: self.id, token }),
+            Some(_) => None,
+        }
+    }
+}

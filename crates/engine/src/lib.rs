@@ -27,3 +27,7 @@ pub mod sampling;
 pub mod inspect;
 
 pub mod scheduler;
+
+pub mod worker;
+
+pub mod engine;

@@ -1,0 +1,169 @@
+//! A loaded model with all that is needed to talk to it: a [`Config`] flows in, an [`Engine`]
+//! comes out, or the reason why this file cannot be served on this machine.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use tracing::info;
+
+use crate::chat_template::ChatTemplate;
+use crate::checkpoint::{Checkpoint, Hyperparameters};
+use crate::config::{CacheType, Config, GenerationDefaults, Isa};
+use crate::kernels::{self, self_test};
+use crate::model::{Inference, InferenceOptions, Model};
+use crate::pool::Pool;
+use crate::sampling::SamplingParameters;
+use crate::tokenizer::Tokenizer;
+use crate::worker::{Generation, Worker};
+
+/// Sequences that are computed together.
+const SLOTS: usize = 1;
+
+/// What answers requests.
+pub struct Engine {
+    /// The thread that computes.
+    pub worker: Worker,
+    /// Text to tokens and back.
+    pub tokenizer: Arc<Tokenizer>,
+    /// Messages to a prompt.
+    pub template: ChatTemplate,
+    /// The model, for those who ask about it.
+    pub about: About,
+    /// What a request that says nothing gets.
+    pub defaults: GenerationDefaults,
+}
+
+/// Facts about the served model.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// The name that clients see.
+    pub name: String,
+    /// The file.
+    pub path: PathBuf,
+    /// Its shape.
+    pub hyperparameters: Hyperparameters,
+    /// Tokens that a prompt and its answer may have together.
+    pub context: usize,
+    /// When it was loaded, in seconds since 1970.
+    pub loaded: u64,
+}
+
+impl Engine {
+    /// Tests the kernels, then loads the model and starts the thread that computes. Takes a while.
+    pub fn load(config: &Config) -> Result<Self> {
+        let started = Instant::now();
+        let path = config.required_model()?.to_owned();
+        let isa = isa(config)?;
+        self_test(isa).context("the kernels compute wrong results on this machine")?;
+
+        let checkpoint = Checkpoint::open(&path).with_context(|| format!("cannot use {}", path.display()))?;
+        let hyperparameters = checkpoint.hyperparameters().clone();
+        let context = context(config, &hyperparameters)?;
+        let tokenizer =
+            Arc::new(Tokenizer::from_metadata(checkpoint.metadata(), hyperparameters.vocab_size)?);
+        let from_file = checkpoint.metadata().string("tokenizer.chat_template")?;
+        let template = ChatTemplate::select(config.chat_template(), from_file, &tokenizer)?;
+
+        let threads = threads(config)?;
+        let mut pool = Pool::new(threads)?;
+        let model = Model::load(&checkpoint, &mut pool)?;
+        let options = InferenceOptions {
+            context,
+            slots: SLOTS,
+            cache_type: match config.cache_type {
+                CacheType::F16 => kernels::CacheType::F16,
+                CacheType::F32 => kernels::CacheType::F32,
+            },
+            max_rows: config.ubatch_size.min(context),
+        };
+        let inference = Inference::new(model, pool, isa, options)?;
+        let worker = Worker::start(inference, Arc::clone(&tokenizer), SLOTS, config.queue)?;
+
+        let file_name =
+            || path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = config.alias.clone().unwrap_or_else(file_name);
+        info!(model = name, %isa, threads, context, load_time = ?started.elapsed(), "ready");
+        let loaded = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let about = About { name, path, hyperparameters, context, loaded };
+        Ok(Self { worker, tokenizer, template, about, defaults: config.generation.clone() })
+    }
+
+    /// What a request gets that has this prompt and says nothing else. The prompt is not empty.
+    pub fn generation(&self, prompt: Vec<u32>) -> Result<Generation, PromptTooLong> {
+        let (tokens, context) = (prompt.len(), self.about.context);
+        if tokens >= context {
+            return Err(PromptTooLong { tokens, context });
+        }
+        let defaults = &self.defaults;
+        Ok(Generation {
+            prompt,
+            max_tokens: defaults.n_predict.unwrap_or(usize::MAX).min(context - tokens),
+            sampling: SamplingParameters {
+                temperature: defaults.temp,
+                top_k: defaults.top_k,
+                top_p: defaults.top_p,
+                min_p: defaults.min_p,
+                repeat_penalty: defaults.repeat_penalty,
+                repeat_last_n: defaults.repeat_last_n.unwrap_or(context).min(context),
+                presence_penalty: defaults.presence_penalty,
+                frequency_penalty: defaults.frequency_penalty,
+                logit_bias: Vec::new(),
+                seed: defaults.seed.unwrap_or_else(random_seed),
+            },
+            stop: Vec::new(),
+            logprobs: None,
+            prompt_logprobs: false,
+            cache_prompt: true,
+        })
+    }
+}
+
+/// A prompt does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the prompt has {tokens} tokens, but the context has room for {context}, the answer included")]
+pub struct PromptTooLong {
+    /// Tokens of the prompt.
+    pub tokens: usize,
+    /// Tokens that prompt and answer may have together.
+    pub context: usize,
+}
+
+/// 32 bits, so that every client can read it back without loss.
+fn random_seed() -> u64 {
+    // The standard library seeds its hash tables from the operating system.
+    RandomState::new().build_hasher().finish() >> 32
+}
+
+/// The instruction set to compute with.
+pub fn isa(config: &Config) -> Result<kernels::Isa> {
+    let name = match config.isa {
+        Isa::Auto => return Ok(kernels::Isa::best()),
+        Isa::Scalar => "scalar",
+        Isa::Avx2 => "avx2",
+        Isa::Avx512 => "avx512",
+    };
+    kernels::Isa::named(name).with_context(|| format!("--isa {name}"))
+}
+
+/// The number of compute threads.
+pub fn threads(config: &Config) -> Result<NonZeroUsize> {
+    // Respects CPU affinity and the quota of a container.
+    config
+        .threads
+        .map_or_else(std::thread::available_parallelism, Ok)
+        .context("cannot tell the number of CPUs; use --threads")
+}
+
+/// The length of the context.
+pub fn context(config: &Config, hyperparameters: &Hyperparameters) -> Result<usize> {
+    let (asked, trained) = (config.ctx_size, hyperparameters.context_length);
+    ensure!(
+        asked <= trained,
+        "--ctx-size {asked} is more than the {trained} tokens that this model was trained for"
+    );
+    Ok(if asked == 0 { trained } else { asked })
+}

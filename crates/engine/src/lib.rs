@@ -31,3 +31,5 @@ pub mod scheduler;
 pub mod worker;
 
 pub mod engine;
+
+pub mod api;

@@ -1,0 +1,221 @@
+//! Who may talk to this server. It is meant for the programs on this machine, so the danger is a
+//! web page: any page that the user visits can make the browser send requests to localhost.
+//!
+//! * A browser tells the page's origin with everything that a page may not simply read. Other
+//!   origins than those of `--cors-origins` are refused.
+//! * A page can have its own name resolve to 127.0.0.1 (DNS rebinding) and is then of the "same
+//!   origin". While the server listens on loopback only, names other than localhost are refused.
+//! * `--api-key` asks every client for a key.
+
+use std::net::IpAddr;
+
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, AUTHORIZATION, HOST, HeaderMap, HeaderValue,
+    ORIGIN, VARY,
+};
+use hyper::{Request, Uri};
+
+use super::error::ApiError;
+use super::reply::Reply;
+use crate::config::Config;
+
+/// The rules.
+#[derive(Debug)]
+pub(super) struct Guard {
+    api_key: Option<String>,
+    origins: Vec<String>,
+    /// The name that the server was told to listen on.
+    name: String,
+    loopback_only: bool,
+}
+
+impl Guard {
+    /// `address` is the one that the server listens on.
+    pub(super) fn new(config: &Config, address: IpAddr) -> Self {
+        Self {
+            api_key: config.api_key.clone(),
+            origins: config.cors_origins.iter().map(|origin| origin.trim().to_ascii_lowercase()).collect(),
+            name: config.host.clone(),
+            loopback_only: address.to_canonical().is_loopback(),
+        }
+    }
+
+    /// Refuses what a foreign page may have sent.
+    pub(super) fn check_page<B>(&self, request: &Request<B>) -> Result<(), ApiError> {
+        let host =
+            request.uri().host().or_else(|| header(request.headers(), HOST.as_str()).map(without_port));
+        if let Some(host) = host
+            && self.loopback_only
+            && !is_this_machine(host)
+            && !host.eq_ignore_ascii_case(&self.name)
+        {
+            return Err(ApiError::ForeignHost { host: host.to_owned() });
+        }
+        match request.headers().get(ORIGIN) {
+            Some(origin) if !self.allows(origin) => Err(ApiError::ForeignOrigin {
+                origin: String::from_utf8_lossy(origin.as_bytes()).into_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses clients without the key.
+    pub(super) fn check_key(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        let Some(key) = &self.api_key else { return Ok(()) };
+        let header = header(headers, AUTHORIZATION.as_str()).ok_or(ApiError::MissingKey)?;
+        let (scheme, sent) = header.split_once(' ').ok_or(ApiError::MissingKey)?;
+        let right = scheme.eq_ignore_ascii_case("bearer") && equal(sent.trim().as_bytes(), key.as_bytes());
+        if right { Ok(()) } else { Err(ApiError::WrongKey) }
+    }
+
+    /// Lets the page that sent the request read the reply.
+    pub(super) fn share(&self, request: &HeaderMap, reply: &mut Reply) {
+        let Some(origin) = request.get(ORIGIN).filter(|origin| self.allows(origin)) else { return };
+        let headers = reply.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.insert(VARY, HeaderValue::from_static("origin"));
+    }
+
+    /// Answers a browser that asks before it sends a page's request.
+    pub(super) fn preflight(request: &HeaderMap, reply: &mut Reply) {
+        let headers = reply.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
+        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+        if let Some(wanted) = request.get(ACCESS_CONTROL_REQUEST_HEADERS) {
+            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+        }
+    }
+
+    fn allows(&self, origin: &HeaderValue) -> bool {
+        let Ok(origin) = origin.to_str().map(str::to_ascii_lowercase) else { return false };
+        self.origins.iter().any(|allowed| match allowed.as_str() {
+            "*" => true,
+            "localhost" => {
+                let uri = origin.parse::<Uri>().ok();
+                uri.as_ref().and_then(Uri::host).is_some_and(|host| {
+                    is_local_name(host) || address(host).is_some_and(|address| address.is_loopback())
+                })
+            }
+            listed => listed == origin,
+        })
+    }
+}
+
+/// An address cannot be rebound, whatever it is; a name can, unless it is local by definition.
+fn is_this_machine(host: &str) -> bool {
+    address(host).is_some() || is_local_name(host)
+}
+
+fn is_local_name(host: &str) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    host == "localhost" || host.ends_with(".localhost")
+}
+
+fn address(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// Takes equally long for every wrong key of the right length, so that nobody can guess it byte by byte.
+fn equal(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(arguments: &[&str], address: &str) -> Guard {
+        let config = Config::parse([&["bitnet-engine"], arguments].concat()).unwrap();
+        Guard::new(&config, address.parse().unwrap())
+    }
+
+    fn request(headers: &[(&str, &str)]) -> Request<()> {
+        let builder =
+            headers.iter().fold(Request::builder(), |builder, (name, value)| builder.header(*name, *value));
+        builder.body(()).unwrap()
+    }
+
+    fn check_page(guard: &Guard, name: &str, value: &str, allowed: bool) {
+        assert_eq!(guard.check_page(&request(&[(name, value)])).is_ok(), allowed, "{name}: {value}");
+    }
+
+    #[test]
+    fn on_loopback_only_local_names_and_addresses_are_hosts() {
+        let guard = guard(&[], "127.0.0.1");
+        for (host, allowed) in [
+            ("localhost:11434", true),
+            ("LOCALHOST", true),
+            ("127.0.0.1:11434", true),
+            ("[::1]:11434", true),
+            ("web.localhost:1", true),
+            ("evil.example", false),
+            ("localhost.evil.example:11434", false),
+            ("", false),
+        ] {
+            check_page(&guard, "host", host, allowed);
+        }
+    }
+
+    #[test]
+    fn on_other_addresses_every_name_is_a_host() {
+        check_page(&guard(&["--host", "0.0.0.0"], "0.0.0.0"), "host", "engine:11434", true);
+    }
+
+    #[test]
+    fn the_configured_name_is_a_host() {
+        check_page(&guard(&["--host", "engine.internal"], "127.0.0.1"), "host", "engine.internal:80", true);
+    }
+
+    #[test]
+    fn only_local_pages_may_send_requests_unless_others_are_listed() {
+        let local = guard(&[], "127.0.0.1");
+        let listed = guard(&["--cors-origins", "https://a.example,https://b.example:8"], "127.0.0.1");
+        let all = guard(&["--cors-origins", "*"], "127.0.0.1");
+        for (origin, by_local, by_list) in [
+            ("http://localhost:3000", true, false),
+            ("http://127.0.0.1", true, false),
+            ("http://[::1]:8080", true, false),
+            ("tauri://localhost", true, false),
+            ("https://a.example", false, true),
+            ("https://b.example:8", false, true),
+            ("http://a.example", false, false),
+            ("http://localhost.evil.example", false, false),
+            ("null", false, false),
+            ("", false, false),
+        ] {
+            check_page(&local, "origin", origin, by_local);
+            check_page(&listed, "origin", origin, by_list);
+            check_page(&all, "origin", origin, true);
+        }
+    }
+
+    #[test]
+    fn the_key_must_be_the_whole_key() {
+        let guard = guard(&["--api-key", "secret"], "127.0.0.1");
+        for (value, allowed) in [
+            ("Bearer secret", true),
+            ("bearer secret", true),
+            ("Bearer secre", false),
+            ("Bearer secret2", false),
+            ("Bearer SECRET", false),
+            ("Basic secret", false),
+            ("secret", false),
+        ] {
+            let request = request(&[("authorization", value)]);
+            assert_eq!(guard.check_key(request.headers()).is_ok(), allowed, "{value}");
+        }
+        assert!(guard.check_key(request(&[]).headers()).is_err());
+    }
+}

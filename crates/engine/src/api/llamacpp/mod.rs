@@ -1,0 +1,5 @@
+//! The endpoints that llama-server has beyond OpenAI's.
+
+pub(super) mod completion;
+pub(super) mod props;
+pub(super) mod tokens;

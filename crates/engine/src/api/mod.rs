@@ -1,0 +1,193 @@
+//! HTTP requests in, responses out: OpenAI's API and llama-server's.
+//!
+//! The way of a request through this module: [`guard`] (may this client ask?), the table of
+//! endpoints below, [`body`] and [`fields`] (bounded, then checked field by field), a `read` that
+//! turns the fields into a [`Plan`], the worker, and [`answer`], which writes what comes back.
+//! Every refusal on that way is an [`ApiError`]. Nothing here computes anything that takes long
+//! on the threads that serve connections.
+
+mod answer;
+mod body;
+mod error;
+mod fields;
+mod generation;
+mod guard;
+mod llamacpp;
+mod messages;
+mod openai;
+mod probabilities;
+mod prompt;
+mod reply;
+mod usage;
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use hyper::body::Incoming;
+use hyper::header::ACCESS_CONTROL_REQUEST_METHOD;
+use hyper::{Method, Request, StatusCode};
+use serde_json::{Value, json};
+use tracing::debug;
+
+use crate::config::Config;
+use crate::engine::Engine;
+use answer::{Format, Plan};
+use error::ApiError;
+use fields::Fields;
+use guard::Guard;
+use llamacpp::{completion, props, tokens};
+use openai::{chat, completions, models};
+pub use reply::Reply;
+
+/// What all requests share.
+pub struct Api {
+    guard: Guard,
+    max_body_bytes: usize,
+    ping: Duration,
+    /// Empty until the model is loaded.
+    engine: OnceLock<Arc<Engine>>,
+}
+
+/// Everything that can be asked.
+enum Endpoint<'a> {
+    Root,
+    Health,
+    Models,
+    Model(&'a str),
+    Props,
+    Slots,
+    ChatCompletions,
+    Completions,
+    Completion,
+    Tokenize,
+    Detokenize,
+    ApplyTemplate,
+}
+
+/// The endpoint at a path, and its method.
+fn endpoint(path: &str) -> Option<(Method, Endpoint<'_>)> {
+    Some(match path {
+        "/" => (Method::GET, Endpoint::Root),
+        "/health" | "/v1/health" => (Method::GET, Endpoint::Health),
+        "/models" | "/v1/models" => (Method::GET, Endpoint::Models),
+        "/props" => (Method::GET, Endpoint::Props),
+        "/slots" => (Method::GET, Endpoint::Slots),
+        "/chat/completions" | "/v1/chat/completions" => (Method::POST, Endpoint::ChatCompletions),
+        "/v1/completions" => (Method::POST, Endpoint::Completions),
+        "/completion" | "/completions" => (Method::POST, Endpoint::Completion),
+        "/tokenize" => (Method::POST, Endpoint::Tokenize),
+        "/detokenize" => (Method::POST, Endpoint::Detokenize),
+        "/apply-template" => (Method::POST, Endpoint::ApplyTemplate),
+        _ => (Method::GET, Endpoint::Model(path.strip_prefix("/v1/models/")?)),
+    })
+}
+
+impl Api {
+    /// For a server that listens on `address`. Until [`ready`](Self::ready), everything that
+    /// needs the model is answered with 503.
+    #[must_use]
+    pub fn new(config: &Config, address: IpAddr) -> Self {
+        Self {
+            guard: Guard::new(config, address),
+            max_body_bytes: config.max_body_bytes,
+            ping: config.sse_ping_interval,
+            engine: OnceLock::new(),
+        }
+    }
+
+    /// The model is loaded.
+    pub fn ready(&self, engine: Engine) {
+        self.engine.set(Arc::new(engine)).ok();
+    }
+
+    /// Answers a request. Never fails: what goes wrong is an answer too.
+    pub async fn handle(&self, request: Request<Incoming>) -> Reply {
+        let started = Instant::now();
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let headers = request.headers().clone();
+        let mut reply = self.respond(request).await.unwrap_or_else(ApiError::into_reply);
+        self.guard.share(&headers, &mut reply);
+        debug!(%method, path, status = reply.status().as_u16(), time = ?started.elapsed(), "answered");
+        reply
+    }
+
+    async fn respond(&self, request: Request<Incoming>) -> Result<Reply, ApiError> {
+        self.guard.check_page(&request)?;
+        let path = request.uri().path().to_owned();
+        let (method, endpoint) = endpoint(&path).ok_or_else(|| ApiError::NotFound { path: path.clone() })?;
+        if request.method() == Method::OPTIONS {
+            let mut reply = reply::options(&method);
+            if request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
+                Guard::preflight(request.headers(), &mut reply);
+            }
+            return Ok(reply);
+        }
+        // hyper leaves out the body of an answer to HEAD.
+        let asked = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+        if *asked != method {
+            return Err(ApiError::MethodNotAllowed { path, method: asked.clone(), allowed: method });
+        }
+        if !matches!(endpoint, Endpoint::Root | Endpoint::Health) {
+            self.guard.check_key(request.headers())?;
+        }
+        match endpoint {
+            Endpoint::Root => Ok(reply::text("bitnet-engine is running\n")),
+            Endpoint::Health => self.health(),
+            Endpoint::Models => Ok(ok(&models::list(&self.engine()?.about))),
+            Endpoint::Model(name) => Ok(ok(&models::get(&self.engine()?.about, name)?)),
+            Endpoint::Props => Ok(ok(&props::props(self.engine()?)?)),
+            Endpoint::Slots => Ok(ok(&props::slots(self.engine()?))),
+            Endpoint::ChatCompletions => self.generate(request, chat::read).await,
+            Endpoint::Completions => self.generate(request, completions::read).await,
+            Endpoint::Completion => self.generate(request, completion::read).await,
+            Endpoint::Tokenize => Ok(ok(&self.read(request, tokens::tokenize).await?)),
+            Endpoint::Detokenize => Ok(ok(&self.read(request, tokens::detokenize).await?)),
+            Endpoint::ApplyTemplate => Ok(ok(&self.read(request, tokens::apply_template).await?)),
+        }
+    }
+
+    fn engine(&self) -> Result<&Arc<Engine>, ApiError> {
+        self.engine.get().ok_or(ApiError::Loading)
+    }
+
+    fn health(&self) -> Result<Reply, ApiError> {
+        if self.engine()?.worker.is_alive() {
+            Ok(ok(&json!({ "status": "ok" })))
+        } else {
+            Err(crate::worker::SubmitError::Stopped.into())
+        }
+    }
+
+    /// Has an answer generated.
+    async fn generate<F: Format>(
+        &self,
+        request: Request<Incoming>,
+        read: fn(&Fields, &Engine) -> Result<Plan<F>, ApiError>,
+    ) -> Result<Reply, ApiError> {
+        let Plan { generation, format, stream } = self.read(request, read).await?;
+        let events = self.engine()?.worker.submit(generation)?;
+        if stream {
+            Ok(answer::stream(format, events, self.ping))
+        } else {
+            answer::whole(format, events).await
+        }
+    }
+
+    /// Reads the body, and applies `read` to its fields: on another thread, since it may render
+    /// and tokenize a lot of text.
+    async fn read<T: Send + 'static>(
+        &self,
+        request: Request<Incoming>,
+        read: fn(&Fields, &Engine) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
+        let engine = Arc::clone(self.engine()?);
+        let body = body::read(request, self.max_body_bytes).await?;
+        let reading = tokio::task::spawn_blocking(move || read(&Fields::parse(&body)?, &engine));
+        reading.await.unwrap_or_else(|panic| Err(ApiError::Failed(panic.to_string())))
+    }
+}
+
+fn ok(body: &Value) -> Reply {
+    reply::json(StatusCode::OK, body)
+}

@@ -33,3 +33,5 @@ pub mod worker;
 pub mod engine;
 
 pub mod api;
+
+pub mod server;

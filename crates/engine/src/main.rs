@@ -1,1 +1,87 @@
-fn main() {}
+//! The program: reads the command line, starts what it asks for, and turns the result into an
+//! exit status.
+
+mod commands;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use bitnet_engine::config::{Command, Config, Invocation, NoModel};
+use bitnet_engine::server;
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    // clap prints its errors and the help itself, and ends the program with its own status.
+    let Invocation { command, config } =
+        Invocation::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    match run(command, &config) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            // As for other mistakes in the command line.
+            if error.is::<NoModel>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn run(command: Command, config: &Config) -> Result<ExitCode> {
+    let filter = EnvFilter::try_new(&config.log_level)
+        .with_context(|| format!("--log-level {:?} is not a list of levels", config.log_level))?;
+    let colors = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colors).init();
+    match command {
+        Command::Serve => {
+            config.required_model()?;
+            block_on(async {
+                let listener = server::bind(config).await?;
+                server::run(config, listener, told_to_stop()).await
+            })?;
+            info!("stopped");
+        }
+        Command::Chat { system } => block_on(commands::chat::run(config, system))?,
+        Command::Inspect { file } => commands::inspect::run(config, &file)?,
+        Command::Healthcheck => return commands::healthcheck::run(config),
+        Command::Bench(options) => commands::bench::run(config, &options)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
+    // The work of this runtime is moving bytes; computing has threads of its own.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let result = runtime.block_on(work);
+    // Whatever still tokenizes or reads from the terminal is of no use any more.
+    runtime.shutdown_background();
+    result
+}
+
+/// Resolves at SIGTERM or Ctrl-C; a second one ends the program at once.
+async fn told_to_stop() {
+    signal().await;
+    tokio::spawn(async {
+        signal().await;
+        std::process::exit(130);
+    });
+}
+
+#[cfg(unix)]
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = terminate => {}
+        Ok(()) = tokio::signal::ctrl_c() => {}
+    }
+}
+
+#[cfg(not(unix))]
+async fn signal() {
+    tokio::signal::ctrl_c().await.ok();
+}

@@ -1,0 +1,49 @@
+//! `inspect`: what a model file contains, and how it would be used with this configuration.
+
+use std::io::{Write, stdout};
+use std::path::Path;
+
+use anyhow::Result;
+use bitnet_engine::chat_template::ChatTemplate;
+use bitnet_engine::checkpoint::{Checkpoint, Hyperparameters};
+use bitnet_engine::config::{CacheType, Config};
+use bitnet_engine::engine;
+use bitnet_engine::inspect::inspect;
+use bitnet_engine::tokenizer::Tokenizer;
+
+/// Prints as far as the file can be used, then fails with the reason why it cannot.
+pub(crate) fn run(config: &Config, path: &Path) -> Result<()> {
+    let mut out = stdout().lock();
+    inspect(path, &mut out)?;
+
+    let checkpoint = Checkpoint::open(path)?;
+    let shape = checkpoint.hyperparameters();
+    let tokenizer = Tokenizer::from_metadata(checkpoint.metadata(), shape.vocab_size)?;
+    let from_file = checkpoint.metadata().string("tokenizer.chat_template")?;
+    let template = ChatTemplate::select(config.chat_template(), from_file, &tokenizer)?;
+    let context = engine::context(config, shape)?;
+    let beginning = tokenizer.bos().filter(|_| tokenizer.adds_bos());
+    for (what, how) in [
+        ("begins with", names(&tokenizer, beginning.as_slice())),
+        ("stops at", names(&tokenizer, tokenizer.end_of_generation())),
+        ("chat template", format!("{:?}", template.source())),
+        ("kernels", format!("{}, {} threads", engine::isa(config)?, engine::threads(config)?)),
+        ("KV cache", format!("{context} tokens, {} bytes", kv_cache_bytes(shape, config, context))),
+    ] {
+        writeln!(out, "  {what:<13} {how}")?;
+    }
+    Ok(())
+}
+
+fn kv_cache_bytes(shape: &Hyperparameters, config: &Config, context: usize) -> usize {
+    let element = match config.cache_type {
+        CacheType::F16 => 2,
+        CacheType::F32 => 4,
+    };
+    2 * context * shape.layers * shape.kv_heads * shape.head_dim * element
+}
+
+fn names(tokenizer: &Tokenizer, ids: &[u32]) -> String {
+    let names: Vec<_> = ids.iter().map(|&id| format!("{id} {:?}", tokenizer.token_text(id))).collect();
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}

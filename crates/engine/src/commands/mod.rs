@@ -1,0 +1,6 @@
+//! What the program can do besides serving.
+
+pub(crate) mod bench;
+pub(crate) mod chat;
+pub(crate) mod healthcheck;
+pub(crate) mod inspect;

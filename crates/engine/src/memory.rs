@@ -31,7 +31,11 @@ impl<T: Pod> Buffer<T> {
         // An empty map is an error to the system; an empty buffer is not one to us.
         let reserved = bytes.checked_add(slack).ok_or(io::ErrorKind::OutOfMemory)?.max(1);
         let map = MmapMut::map_anon(reserved)?;
-        let start = if slack == 0 { 0 } else { map.as_ptr().addr().next_multiple_of(HUGE_PAGE) - map.as_ptr().addr() };
+        let start = if slack == 0 {
+            0
+        } else {
+            map.as_ptr().addr().next_multiple_of(HUGE_PAGE) - map.as_ptr().addr()
+        };
         #[cfg(target_os = "linux")]
         if slack > 0 {
             // Only advice: without huge pages everything works, more slowly.

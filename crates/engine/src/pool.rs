@@ -250,7 +250,11 @@ impl<'a, T> Disjoint<'a, T> {
     ///
     /// # Safety
     /// Parts that are in use at the same time do not overlap.
-    #[expect(unsafe_code, clippy::mut_from_ref, reason = "the caller keeps parts disjoint; the bounds are checked")]
+    #[expect(
+        unsafe_code,
+        clippy::mut_from_ref,
+        reason = "the caller keeps parts disjoint; the bounds are checked"
+    )]
     pub(crate) unsafe fn part(&self, range: Range<usize>) -> &mut [T] {
         assert!(range.start <= range.end && range.end <= self.len, "part {range:?} of {} elements", self.len);
         // SAFETY: inside the slice, and not overlapping by the caller's promise.
@@ -311,7 +315,8 @@ mod tests {
     fn a_panic_in_a_piece_reaches_the_caller_and_the_pool_still_works() {
         let mut pool = pool(2);
         for bad in 0..8 {
-            let caught = catch_unwind(AssertUnwindSafe(|| pool.run(8, |piece| assert_ne!(piece, bad, "piece {bad}"))));
+            let caught =
+                catch_unwind(AssertUnwindSafe(|| pool.run(8, |piece| assert_ne!(piece, bad, "piece {bad}"))));
             assert!(caught.is_err());
         }
         pool.run(8, |_| {});

@@ -50,10 +50,17 @@ fn sequences_in_one_batch_do_not_see_each_other() {
         let start = position * 10;
         rows.extend((start..second.len().min(start + 10)).map(|position| row(1, position, second[position])));
         inference.forward(&rows).unwrap();
-        assert!(bits(&[inference.logits(0).to_vec()])[0] == first_alone[position], "slot 0, position {position}");
+        assert!(
+            bits(&[inference.logits(0).to_vec()])[0] == first_alone[position],
+            "slot 0, position {position}"
+        );
         for index in 1..rows.len() {
             let found = bits(&[inference.logits(index).to_vec()]);
-            assert!(found[0] == second_alone[rows[index].position], "slot 1, position {}", rows[index].position);
+            assert!(
+                found[0] == second_alone[rows[index].position],
+                "slot 1, position {}",
+                rows[index].position
+            );
         }
     }
 }
@@ -71,7 +78,11 @@ fn rewinding_a_sequence_forgets_what_followed() {
     inference.forward(&rows(&other, 100..150)).unwrap();
     inference.forward(&rows(&ids, 90..140)).unwrap();
     for index in 0..50 {
-        assert!(bits(&[inference.logits(index).to_vec()])[0] == expected[90 + index], "position {}", 90 + index);
+        assert!(
+            bits(&[inference.logits(index).to_vec()])[0] == expected[90 + index],
+            "position {}",
+            90 + index
+        );
     }
 }
 
@@ -88,7 +99,9 @@ fn impossible_rows_are_refused_and_change_nothing() {
         error(&mut inference, &[row(0, 0, 0), row(2_048, 0, 1)]),
         "token 2048 is not in the vocabulary of 2048"
     );
-    for rows in [vec![row(0, 0, 1)], vec![row(0, 2, 0)], vec![row(0, 0, 0), row(0, 0, 2)], vec![row(0, 0, 512)]] {
+    for rows in
+        [vec![row(0, 0, 1)], vec![row(0, 2, 0)], vec![row(0, 0, 0), row(0, 0, 2)], vec![row(0, 0, 512)]]
+    {
         assert!(error(&mut inference, &rows).starts_with("position"), "{rows:?}");
     }
     inference.forward(&[row(0, 0, 0)]).unwrap();

@@ -87,7 +87,8 @@ impl Activations {
         self.rows = rows.len();
         for (row, (codes, scale)) in rows.iter().enumerate() {
             self.codes[row * self.stride..][..self.columns].copy_from_slice(codes);
-            self.factors[row] = Factor { scale: *scale, sum: codes.iter().map(|&code| i32::from(code)).sum() };
+            self.factors[row] =
+                Factor { scale: *scale, sum: codes.iter().map(|&code| i32::from(code)).sum() };
         }
     }
 }
@@ -96,7 +97,14 @@ impl Activations {
 /// `y = x / sqrt(mean(x²) + eps) * weight`, `scale = max(max|y|, 1e-5) / 127`, `code = round_half_even(y / scale)`.
 ///
 /// weight: `[columns]` padded like the rows of `x`.
-pub fn norm_quantize(pool: &mut Pool, isa: Isa, x: &Rows, weight: &PaddedVector, eps: f32, out: &mut Activations) {
+pub fn norm_quantize(
+    pool: &mut Pool,
+    isa: Isa,
+    x: &Rows,
+    weight: &PaddedVector,
+    eps: f32,
+    out: &mut Activations,
+) {
     assert_eq!((x.columns(), weight.0.len()), (out.columns, x.stride()), "shapes of the norm");
     assert!(x.rows() <= out.factors.len(), "room for the activations");
     out.rows = x.rows();
@@ -109,7 +117,13 @@ pub fn norm_quantize(pool: &mut Pool, isa: Isa, x: &Rows, weight: &PaddedVector,
             #[expect(unsafe_code, reason = "rows are quantized in parallel")]
             let (codes, factor) =
                 unsafe { (codes.part(row * stride..(row + 1) * stride), codes_factor(&factors, row)) };
-            *factor = isa.run(NormQuantize { x: x.padded(row), columns: x.columns(), weight: &weight.0, eps, codes });
+            *factor = isa.run(NormQuantize {
+                x: x.padded(row),
+                columns: x.columns(),
+                weight: &weight.0,
+                eps,
+                codes,
+            });
         }
     });
 }

@@ -28,7 +28,9 @@ const PREFETCH: usize = 24;
 
 impl Avx2 {
     pub(super) fn detect() -> Option<Self> {
-        let all = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+        let all = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
         all.then_some(Self(()))
     }
 
@@ -229,14 +231,21 @@ fn unpack(tile: &Tile, out: &mut UnpackedTile) {
             for (quad, field) in fields.into_iter().enumerate() {
                 let out = &mut out.half_mut(quad, half).as_chunks_mut::<32>().0[part];
                 // SAFETY: the reference is valid for 32 bytes.
-                unsafe { x86::_mm256_storeu_si256(out.as_mut_ptr().cast(), x86::_mm256_and_si256(field, mask)) };
+                unsafe {
+                    x86::_mm256_storeu_si256(out.as_mut_ptr().cast(), x86::_mm256_and_si256(field, mask))
+                };
             }
         }
     }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn dot_unpacked<const T: usize>(tiles: &[UnpackedTile], x: &[i8], stride: usize, sums: &mut [[i32; TILE_ROWS]]) {
+fn dot_unpacked<const T: usize>(
+    tiles: &[UnpackedTile],
+    x: &[i8],
+    stride: usize,
+    sums: &mut [[i32; TILE_ROWS]],
+) {
     let rows: [&[[i8; TILE_COLUMNS]]; T] =
         std::array::from_fn(|t| &x[t * stride..][..tiles.len() * TILE_COLUMNS].as_chunks().0[..tiles.len()]);
     for (run, tiles) in tiles.chunks(UNPACKED_RUN).enumerate() {
@@ -271,7 +280,8 @@ const PEAK_SUMS: usize = 12;
 #[target_feature(enable = "avx2,fma,f16c")]
 fn multiply_registers(rounds: usize) -> u64 {
     let mut sums = [x86::_mm256_setzero_si256(); PEAK_SUMS];
-    let (a, b) = (x86::_mm256_set1_epi8(std::hint::black_box(1)), x86::_mm256_set1_epi8(std::hint::black_box(2)));
+    let (a, b) =
+        (x86::_mm256_set1_epi8(std::hint::black_box(1)), x86::_mm256_set1_epi8(std::hint::black_box(2)));
     for _ in 0..rounds {
         for sum in &mut sums {
             *sum = x86::_mm256_add_epi16(*sum, x86::_mm256_maddubs_epi16(a, b));

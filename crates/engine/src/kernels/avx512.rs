@@ -135,13 +135,18 @@ fn load(bytes: &[u8; 64]) -> __m512i {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn dot_tiles(tiles: &[Tile], x: &[i8], sums: &mut [i32; TILE_ROWS]) {
     let zero = x86::_mm512_setzero_si512();
-    let fields = [0b11, 0b1100, 0b11_0000, 0b1100_0000u8].map(|mask| x86::_mm512_set1_epi8(mask.cast_signed()));
+    let fields =
+        [0b11, 0b1100, 0b11_0000, 0b1100_0000u8].map(|mask| x86::_mm512_set1_epi8(mask.cast_signed()));
     let mut low = [zero; QUADS];
     let mut high = [zero; QUADS];
     for (tile, x) in tiles.iter().zip(x.as_chunks::<TILE_COLUMNS>().0) {
         let [first, second] = tile.halves();
-        x86::_mm_prefetch::<{ x86::_MM_HINT_T0 }>(first.as_ptr().wrapping_add(PREFETCH * size_of::<Tile>()).cast());
-        x86::_mm_prefetch::<{ x86::_MM_HINT_T0 }>(second.as_ptr().wrapping_add(PREFETCH * size_of::<Tile>()).cast());
+        x86::_mm_prefetch::<{ x86::_MM_HINT_T0 }>(
+            first.as_ptr().wrapping_add(PREFETCH * size_of::<Tile>()).cast(),
+        );
+        x86::_mm_prefetch::<{ x86::_MM_HINT_T0 }>(
+            second.as_ptr().wrapping_add(PREFETCH * size_of::<Tile>()).cast(),
+        );
         let (first, second) = (load(first), load(second));
         for (quad, &x) in x.as_chunks::<4>().0.iter().enumerate() {
             let x = broadcast(x);
@@ -151,7 +156,10 @@ fn dot_tiles(tiles: &[Tile], x: &[i8], sums: &mut [i32; TILE_ROWS]) {
     }
     let total = |fields: [__m512i; QUADS]| {
         let odd = x86::_mm512_add_epi32(fields[0], x86::_mm512_srai_epi32::<2>(fields[1]));
-        let even = x86::_mm512_add_epi32(x86::_mm512_srai_epi32::<4>(fields[2]), x86::_mm512_srai_epi32::<6>(fields[3]));
+        let even = x86::_mm512_add_epi32(
+            x86::_mm512_srai_epi32::<4>(fields[2]),
+            x86::_mm512_srai_epi32::<6>(fields[3]),
+        );
         x86::_mm512_add_epi32(odd, even)
     };
     let (first, second) = sums.split_at_mut(LANES);
@@ -182,7 +190,12 @@ fn unpack(tile: &Tile, out: &mut UnpackedTile) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn dot_unpacked<const T: usize>(tiles: &[UnpackedTile], x: &[i8], stride: usize, sums: &mut [[i32; TILE_ROWS]]) {
+fn dot_unpacked<const T: usize>(
+    tiles: &[UnpackedTile],
+    x: &[i8],
+    stride: usize,
+    sums: &mut [[i32; TILE_ROWS]],
+) {
     let rows: [&[[i8; TILE_COLUMNS]]; T] =
         std::array::from_fn(|t| &x[t * stride..][..tiles.len() * TILE_COLUMNS].as_chunks().0[..tiles.len()]);
     let mut totals: [[__m512i; 2]; T] = std::array::from_fn(|t| {
@@ -217,7 +230,8 @@ const PEAK_SUMS: usize = 20;
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn multiply_registers(rounds: usize) -> u64 {
     let mut sums = [x86::_mm512_setzero_si512(); PEAK_SUMS];
-    let (a, b) = (x86::_mm512_set1_epi8(std::hint::black_box(1)), x86::_mm512_set1_epi8(std::hint::black_box(2)));
+    let (a, b) =
+        (x86::_mm512_set1_epi8(std::hint::black_box(1)), x86::_mm512_set1_epi8(std::hint::black_box(2)));
     for _ in 0..rounds {
         for sum in &mut sums {
             *sum = x86::_mm512_dpbusd_epi32(*sum, a, b);

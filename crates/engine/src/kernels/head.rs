@@ -59,7 +59,11 @@ impl FloatMatrix {
         FloatRows::new(tensor)?;
         let (block_elements, block_bytes) = tensor.tensor_type.block();
         let row_bytes = columns / block_elements * block_bytes;
-        let memory = |source| FloatMatrixError::Memory { tensor: tensor.name.to_owned(), bytes: tensor.bytes(), source };
+        let memory = |source| FloatMatrixError::Memory {
+            tensor: tensor.name.to_owned(),
+            bytes: tensor.bytes(),
+            source,
+        };
         if !columns.is_multiple_of(block_elements) {
             let tensor_type = tensor.tensor_type;
             return Err(QuantError::Length { tensor_type, bytes: row_bytes, elements: columns }.into());

@@ -34,7 +34,9 @@ impl Angles {
     pub(super) fn rotate(&self, row: usize, head: &mut [f32]) {
         let half = self.frequencies.len();
         let (first, second) = head.split_at_mut(half);
-        for ((a, b), &(cos, sin)) in first.iter_mut().zip(second).zip(&self.table[row * half..(row + 1) * half]) {
+        for ((a, b), &(cos, sin)) in
+            first.iter_mut().zip(second).zip(&self.table[row * half..(row + 1) * half])
+        {
             (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
         }
     }

@@ -106,7 +106,10 @@ impl Kernel for Floats {
             keep(exp(simd, a));
             keep(simd.splat(sum(simd, b)));
             let mut codes = [0; LANES];
-            simd.store_i8(simd.round(simd.max(simd.min(a, simd.splat(127.0)), simd.splat(-128.0))), &mut codes);
+            simd.store_i8(
+                simd.round(simd.max(simd.min(a, simd.splat(127.0)), simd.splat(-128.0))),
+                &mut codes,
+            );
             keep(simd.load_i32(&codes.map(i32::from)));
         }
         results

@@ -6,7 +6,7 @@
 
 use half::f16;
 
-use super::ternary::{Tile, UnpackedTile, TILE_COLUMNS, TILE_ROWS};
+use super::ternary::{TILE_COLUMNS, TILE_ROWS, Tile, UnpackedTile};
 
 /// Sixteen f32, or anything else that comes in sixteens.
 pub(super) const LANES: usize = 16;

@@ -29,7 +29,8 @@ impl Case {
 
     /// The product in the plainest words.
     fn expected(&self, scale: f32) -> Vec<Vec<f32>> {
-        let dot = |row: &[i8], x: &[i8]| row.iter().zip(x).map(|(&w, &x)| i32::from(w) * i32::from(x)).sum::<i32>();
+        let dot =
+            |row: &[i8], x: &[i8]| row.iter().zip(x).map(|(&w, &x)| i32::from(w) * i32::from(x)).sum::<i32>();
         let token = |(x, x_scale): &(Vec<i8>, f32)| {
             self.weights.chunks(self.columns).map(|row| dot(row, x) as f32 * (scale * x_scale)).collect()
         };
@@ -58,13 +59,16 @@ impl Case {
 
 /// Weights and activations that are random, or at the ends of their ranges.
 fn case() -> impl Strategy<Value = Case> {
-    (1..=70usize, 1..=600usize, 1..=27usize, any::<bool>()).prop_flat_map(|(rows, columns, tokens, extreme)| {
-        let weight = if extreme { prop_oneof![Just(-1i8), Just(1)].boxed() } else { (-1..=1i8).boxed() };
-        let code = if extreme { prop_oneof![Just(-128i8), Just(127)].boxed() } else { any::<i8>().boxed() };
-        let token = (prop::collection::vec(code, columns), 1e-6..1e3f32);
-        (prop::collection::vec(weight, rows * columns), prop::collection::vec(token, tokens))
-            .prop_map(move |(weights, tokens)| Case { columns, weights, tokens })
-    })
+    (1..=70usize, 1..=600usize, 1..=27usize, any::<bool>()).prop_flat_map(
+        |(rows, columns, tokens, extreme)| {
+            let weight = if extreme { prop_oneof![Just(-1i8), Just(1)].boxed() } else { (-1..=1i8).boxed() };
+            let code =
+                if extreme { prop_oneof![Just(-128i8), Just(127)].boxed() } else { any::<i8>().boxed() };
+            let token = (prop::collection::vec(code, columns), 1e-6..1e3f32);
+            (prop::collection::vec(weight, rows * columns), prop::collection::vec(token, tokens))
+                .prop_map(move |(weights, tokens)| Case { columns, weights, tokens })
+        },
+    )
 }
 
 proptest! {
@@ -113,7 +117,8 @@ fn float_rows(rows: usize, columns: usize) -> Rows {
 fn norms_and_codes_are_the_same_on_every_instruction_set() {
     for columns in [1, 15, 16, 100, 640, 2560] {
         let x = float_rows(9, columns);
-        let weight = PaddedVector::from((0..columns).map(|i| 0.5 + (i % 13) as f32 * 0.1).collect::<Vec<_>>());
+        let weight =
+            PaddedVector::from((0..columns).map(|i| 0.5 + (i % 13) as f32 * 0.1).collect::<Vec<_>>());
         let quantized = |isa| {
             let mut out = Activations::with_capacity(9, columns);
             norm_quantize(&mut pool(2), isa, &x, &weight, 1e-5, &mut out);
@@ -148,7 +153,8 @@ fn codes_follow_the_definition() {
 #[test]
 fn gated_products_are_the_same_on_every_instruction_set_and_close_to_the_formula() {
     let (rows, columns) = (23, 96);
-    let part = |seed: usize| (0..16 * columns).map(|i| ((i * 5 + i / 7 + seed) % 3) as i8 - 1).collect::<Vec<_>>();
+    let part =
+        |seed: usize| (0..16 * columns).map(|i| ((i * 5 + i / 7 + seed) % 3) as i8 - 1).collect::<Vec<_>>();
     // Gate rows and up rows interleaved by sixteen, as `TernaryMatrix::interleave` lays them out.
     let weights: Vec<i8> = [part(0), part(1), part(2), part(5)].concat();
     let x = float_rows(3, columns);
@@ -168,12 +174,16 @@ fn gated_products_are_the_same_on_every_instruction_set_and_close_to_the_formula
         let (plain, expected) = gated(Isa::SCALAR);
         for token in 0..3 {
             for (i, &found) in expected.row(token).iter().enumerate() {
-                let (gate, up) = (plain.row(token)[i / 16 * 32 + i % 16], plain.row(token)[i / 16 * 32 + 16 + i % 16]);
+                let (gate, up) =
+                    (plain.row(token)[i / 16 * 32 + i % 16], plain.row(token)[i / 16 * 32 + 16 + i % 16]);
                 let activated = match activation {
                     Activation::ReluSquared => gate.max(0.0).powi(2),
                     Activation::Silu => gate / (1.0 + (-gate).exp()),
                 };
-                assert!((found - activated * up).abs() <= 1e-6 * (activated * up).abs(), "{found} at {token}, {i}");
+                assert!(
+                    (found - activated * up).abs() <= 1e-6 * (activated * up).abs(),
+                    "{found} at {token}, {i}"
+                );
             }
         }
         for isa in Isa::available() {

@@ -5,8 +5,8 @@ use std::io;
 use super::weights::Model;
 use crate::checkpoint::Hyperparameters;
 use crate::kernels::{
-    Activations, Angles, Attention, CacheType, Isa, Place, Rows, logits, matmul, matmul_add, matmul_gated, norm,
-    norm_quantize,
+    Activations, Angles, Attention, CacheType, Isa, Place, Rows, logits, matmul, matmul_add, matmul_gated,
+    norm, norm_quantize,
 };
 use crate::pool::Pool;
 use crate::quant::QuantError;
@@ -112,8 +112,14 @@ pub struct Inference {
 
 impl Inference {
     /// Reserves all memory that forward passes need, but touches little of it.
-    pub fn new(model: Model, pool: Pool, isa: Isa, options: InferenceOptions) -> Result<Self, InferenceError> {
-        let Hyperparameters { layers, hidden, ffn, kv_heads, head_dim, rope_theta, .. } = model.hyperparameters;
+    pub fn new(
+        model: Model,
+        pool: Pool,
+        isa: Isa,
+        options: InferenceOptions,
+    ) -> Result<Self, InferenceError> {
+        let Hyperparameters { layers, hidden, ffn, kv_heads, head_dim, rope_theta, .. } =
+            model.hyperparameters;
         let InferenceOptions { context, slots, cache_type, max_rows } = options;
         let attention = Attention::new(model.head_shape(), layers, slots, context, cache_type)
             .map_err(|source| InferenceError { slots, context, source })?;
@@ -219,7 +225,20 @@ impl Inference {
     }
 
     fn run_layers(&mut self) {
-        let Self { model, pool, attention, places, angles, x, hidden_codes, qkv, attended, gated, ffn_codes, .. } = self;
+        let Self {
+            model,
+            pool,
+            attention,
+            places,
+            angles,
+            x,
+            hidden_codes,
+            qkv,
+            attended,
+            gated,
+            ffn_codes,
+            ..
+        } = self;
         let isa = self.isa;
         let Hyperparameters { rms_eps: eps, activation, .. } = model.hyperparameters;
         for rows in [&mut *qkv, &mut *attended, &mut *gated] {

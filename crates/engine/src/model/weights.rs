@@ -2,7 +2,8 @@
 
 use crate::checkpoint::{Checkpoint, CheckpointError, Hyperparameters};
 use crate::kernels::{
-    FloatMatrix, FloatMatrixError, HeadShape, MAX_COLUMNS, MAX_HEAD_DIM, PackError, PaddedVector, TernaryMatrix,
+    FloatMatrix, FloatMatrixError, HeadShape, MAX_COLUMNS, MAX_HEAD_DIM, PackError, PaddedVector,
+    TernaryMatrix,
 };
 use crate::pool::Pool;
 use crate::quant::{QuantError, TernaryRows};
@@ -131,7 +132,8 @@ impl Layer {
             let rows = TernaryRows::new(checkpoint.matrix(&name, rows, columns)?)?;
             Ok((rows, checkpoint.separate_scale(&name)?))
         };
-        let qkv = [linear("attn_q", hidden, hidden)?, linear("attn_k", kv, hidden)?, linear("attn_v", kv, hidden)?];
+        let qkv =
+            [linear("attn_q", hidden, hidden)?, linear("attn_k", kv, hidden)?, linear("attn_v", kv, hidden)?];
         let gate_up = [linear("ffn_gate", ffn, hidden)?, linear("ffn_up", ffn, hidden)?];
         Ok(Self {
             attention_norm: norm("attn_norm", hidden)?,

@@ -38,7 +38,8 @@ impl Scratch {
         out: &mut Rows,
     ) {
         let stride = out.stride();
-        let task = Task { isa, shape, pages, layer, qkv, places, out: Disjoint::new(out.padded_mut()), stride };
+        let task =
+            Task { isa, shape, pages, layer, qkv, places, out: Disjoint::new(out.padded_mut()), stride };
         let few = places.len() * shape.kv_heads < PIECES_PER_THREAD * pool.threads();
         if pool.threads() > 1 && few {
             task.by_block(pool, &mut self.partials);

@@ -73,7 +73,13 @@ impl Attention {
     ///
     /// # Panics
     /// When a head is larger than [`MAX_HEAD_DIM`].
-    pub fn new(shape: HeadShape, layers: usize, slots: usize, context: usize, kind: CacheType) -> io::Result<Self> {
+    pub fn new(
+        shape: HeadShape,
+        layers: usize,
+        slots: usize,
+        context: usize,
+        kind: CacheType,
+    ) -> io::Result<Self> {
         assert!(shape.head_dim <= MAX_HEAD_DIM, "heads of {} elements", shape.head_dim);
         let cache = match kind {
             CacheType::F16 => KvCache::F16(Pages::new(shape, layers, slots, context)?),
@@ -84,7 +90,14 @@ impl Attention {
 
     /// Rotates queries and keys of `qkv` (`[rows, queries | keys | values]`) to their positions, and appends keys and values
     /// to the cache.
-    pub fn append(&mut self, pool: &mut Pool, layer: usize, qkv: &mut Rows, angles: &Angles, places: &[Place]) {
+    pub fn append(
+        &mut self,
+        pool: &mut Pool,
+        layer: usize,
+        qkv: &mut Rows,
+        angles: &Angles,
+        places: &[Place],
+    ) {
         match &mut self.cache {
             KvCache::F16(pages) => append::append(pool, self.shape, pages, layer, qkv, angles, places),
             KvCache::F32(pages) => append::append(pool, self.shape, pages, layer, qkv, angles, places),
@@ -92,7 +105,15 @@ impl Attention {
     }
 
     /// Attends from the queries of `qkv` to all positions of their sequences up to their own; out: `[rows, heads * head_dim]`.
-    pub fn attend(&mut self, pool: &mut Pool, isa: Isa, layer: usize, qkv: &Rows, places: &[Place], out: &mut Rows) {
+    pub fn attend(
+        &mut self,
+        pool: &mut Pool,
+        isa: Isa,
+        layer: usize,
+        qkv: &Rows,
+        places: &[Place],
+        out: &mut Rows,
+    ) {
         match &self.cache {
             KvCache::F16(pages) => self.scratch.attend(pool, isa, self.shape, pages, layer, qkv, places, out),
             KvCache::F32(pages) => self.scratch.attend(pool, isa, self.shape, pages, layer, qkv, places, out),

@@ -63,7 +63,8 @@ impl Partial {
         self.sum = self.sum.mul_add(own, later.sum * other);
         let (own, other) = (simd.splat(own), simd.splat(other));
         let chunks = head_dim.div_ceil(LANES);
-        let values = self.values.as_chunks_mut::<LANES>().0.iter_mut().zip(later.values.as_chunks::<LANES>().0);
+        let values =
+            self.values.as_chunks_mut::<LANES>().0.iter_mut().zip(later.values.as_chunks::<LANES>().0);
         for (values, later) in values.take(chunks) {
             let sum = simd.mul_add(simd.load(values), own, simd.mul(simd.load(later), other));
             simd.store(sum, values);
@@ -96,7 +97,8 @@ fn soften<S: Simd>(simd: S, scores: &mut [f32; BLOCK], scale: f32) -> (f32, f32)
         for (scores, sum) in scores.iter_mut().zip(&mut sums) {
             // `exp` of minus infinity is a tiny number; the weight of a position that does not count is exactly zero.
             let counts = scores.map(|score| if score == f32::NEG_INFINITY { 0.0 } else { 1.0 });
-            let weight = simd.mul(exp(simd, simd.sub(simd.load(scores), simd.splat(max))), simd.load(&counts));
+            let weight =
+                simd.mul(exp(simd, simd.sub(simd.load(scores), simd.splat(max))), simd.load(&counts));
             simd.store(weight, scores);
             *sum = simd.add(*sum, weight);
         }

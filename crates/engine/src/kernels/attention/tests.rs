@@ -89,7 +89,10 @@ fn attention_follows_the_formula() {
         let found = attend(shape, Isa::best(), 2, 64, CacheType::F32);
         for (position, expected) in [0, 1, 127, 128, 129, 299].into_iter().zip(expected(shape)) {
             for (found, expected) in found[position].iter().zip(&expected) {
-                assert!((f64::from(*found) - expected).abs() < 2e-5, "{shape:?} at {position}: {found} {expected}");
+                assert!(
+                    (f64::from(*found) - expected).abs() < 2e-5,
+                    "{shape:?} at {position}: {found} {expected}"
+                );
             }
         }
     }
@@ -103,7 +106,10 @@ fn attention_has_the_same_bits_for_any_division_of_the_work() {
             for isa in Isa::available() {
                 for (threads, chunk) in [(1, 64), (2, 300), (3, 5)] {
                     let found = attend(shape, isa, threads, chunk, kind);
-                    assert!(found == expected, "{shape:?}, {isa}, {threads} threads, chunks of {chunk}, {kind:?}");
+                    assert!(
+                        found == expected,
+                        "{shape:?}, {isa}, {threads} threads, chunks of {chunk}, {kind:?}"
+                    );
                 }
             }
         }

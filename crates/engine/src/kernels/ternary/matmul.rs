@@ -18,7 +18,6 @@ const TOKENS: usize = 128;
 /// Tiles unpacked at a time: 16 KiB on the stack.
 const STRIP: usize = 32;
 
-
 /// `out = x · wᵀ`; x: `[tokens, columns]`, out: `[tokens, rows]`.
 pub fn matmul(pool: &mut Pool, isa: Isa, w: &TernaryMatrix, x: &Activations, out: &mut Rows) {
     run(pool, isa, w, x, out, Epilogue::Store);
@@ -143,7 +142,9 @@ impl TileRow<'_> {
                 simd.store(simd.add(simd.load(first), low), first);
                 simd.store(simd.add(simd.load(second), high), second);
             }
-            (Epilogue::Gate(activation), [out]) => simd.store(simd.mul(activate(simd, activation, low), high), out),
+            (Epilogue::Gate(activation), [out]) => {
+                simd.store(simd.mul(activate(simd, activation, low), high), out)
+            }
             _ => unreachable!("the output part has the width of the epilogue"),
         }
     }

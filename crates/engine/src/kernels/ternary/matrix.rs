@@ -73,7 +73,12 @@ impl TernaryMatrix {
     ///
     /// # Panics
     /// When the weights are not whole rows.
-    pub fn from_weights(pool: &mut Pool, weights: &[i8], columns: usize, scale: f32) -> Result<Self, PackError> {
+    pub fn from_weights(
+        pool: &mut Pool,
+        weights: &[i8],
+        columns: usize,
+        scale: f32,
+    ) -> Result<Self, PackError> {
         assert!(weights.len().is_multiple_of(columns), "whole rows");
         let rows = weights.len() / columns;
         Self::pack(pool, columns, (0..rows).map(|_| scale).collect(), |first, out| {

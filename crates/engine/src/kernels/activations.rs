@@ -3,27 +3,34 @@
 use super::Isa;
 use super::elementary::{largest, sum_four};
 use super::isa::Kernel;
-use super::rows::Rows;
+use super::rows::{PADDING, Rows};
 use super::simd::{LANES, Simd};
+use super::ternary::{BLOCK_TOKENS, Quad};
 use crate::pool::{Disjoint, Pool};
 
 /// The least absolute maximum, so that a row of zeros has a finite scale.
 const SMALLEST_ABSMAX: f32 = 1e-5;
 
-/// `[rows, columns]` of int8 codes; a value is `code * scale` of its row. The padding at the end of each row is zero.
+/// `[rows, columns]` of int8 codes; a value is `code * scale` of its row. Columns beyond the last are zero.
+///
+/// Twelve rows lie side by side, four columns of one, then the same four of the next: a product reads them in one stream.
+/// The last block is as wide as rows are left.
 #[derive(Clone, Debug)]
 pub struct Activations {
-    codes: Vec<i8>,
-    /// What a code of 1 is worth, and the sum of the codes.
+    codes: Vec<Quad>,
     factors: Vec<Factor>,
     rows: usize,
     columns: usize,
-    stride: usize,
+    /// Quads of a row, with padding to whole tiles.
+    row_quads: usize,
 }
 
+/// What belongs to all codes of a row.
 #[derive(Clone, Copy, Debug, Default)]
 struct Factor {
+    /// What a code of 1 is worth.
     scale: f32,
+    /// The sum of the codes.
     sum: i32,
 }
 
@@ -31,13 +38,13 @@ impl Activations {
     /// Room for `capacity` rows, none in use.
     #[must_use]
     pub fn with_capacity(capacity: usize, columns: usize) -> Self {
-        let stride = columns.next_multiple_of(64);
+        let row_quads = columns.next_multiple_of(PADDING) / 4;
         Self {
-            codes: vec![0; capacity * stride],
+            codes: vec![[0; 4]; capacity * row_quads],
             factors: vec![Factor::default(); capacity],
             rows: 0,
             columns,
-            stride,
+            row_quads,
         }
     }
 
@@ -53,21 +60,6 @@ impl Activations {
         self.columns
     }
 
-    /// The codes of one row.
-    #[must_use]
-    pub fn codes(&self, row: usize) -> &[i8] {
-        &self.codes[row * self.stride..][..self.columns]
-    }
-
-    /// All codes from the first of `row` on, rows `stride` apart.
-    pub(super) fn codes_from(&self, row: usize) -> &[i8] {
-        &self.codes[row * self.stride..]
-    }
-
-    pub(super) fn stride(&self) -> usize {
-        self.stride
-    }
-
     /// What a code of 1 is worth: absmax / 127.
     #[must_use]
     pub fn scale(&self, row: usize) -> f32 {
@@ -79,6 +71,21 @@ impl Activations {
         self.factors[row].sum
     }
 
+    /// Codes of the `index`-th block of rows: `[columns / 4, rows of the block]`.
+    pub(super) fn block(&self, index: usize) -> &[Quad] {
+        let first = index * BLOCK_TOKENS;
+        let end = self.rows.min(first + BLOCK_TOKENS);
+        &self.codes[first * self.row_quads..end * self.row_quads]
+    }
+
+    /// The codes of one row.
+    #[must_use]
+    pub fn codes(&self, row: usize) -> Vec<i8> {
+        let block = self.block(row / BLOCK_TOKENS);
+        let quads = block.iter().skip(row % BLOCK_TOKENS).step_by(block.len() / self.row_quads);
+        quads.flatten().copied().take(self.columns).collect()
+    }
+
     /// Sets rows from codes and scales, for tests and benchmarks of the products.
     ///
     /// # Panics
@@ -86,10 +93,20 @@ impl Activations {
     pub fn set(&mut self, rows: &[(Vec<i8>, f32)]) {
         self.rows = rows.len();
         for (row, (codes, scale)) in rows.iter().enumerate() {
-            self.codes[row * self.stride..][..self.columns].copy_from_slice(codes);
+            assert_eq!(codes.len(), self.columns, "codes of row {row}");
+            let (start, width) = self.place(row);
+            for (quad, codes) in codes.chunks(4).enumerate() {
+                self.codes[start + quad * width][..codes.len()].copy_from_slice(codes);
+            }
             self.factors[row] =
                 Factor { scale: *scale, sum: codes.iter().map(|&code| i32::from(code)).sum() };
         }
+    }
+
+    /// Where the first quad of a row is, and how many rows lie side by side there.
+    fn place(&self, row: usize) -> (usize, usize) {
+        let first = row - row % BLOCK_TOKENS;
+        (first * self.row_quads + row % BLOCK_TOKENS, BLOCK_TOKENS.min(self.rows - first))
     }
 }
 
@@ -108,32 +125,30 @@ pub fn norm_quantize(
     assert_eq!((x.columns(), weight.0.len()), (out.columns, x.stride()), "shapes of the norm");
     assert!(x.rows() <= out.factors.len(), "room for the activations");
     out.rows = x.rows();
-    let stride = out.stride;
-    let codes = Disjoint::new(&mut out.codes);
-    let factors = Disjoint::new(&mut out.factors);
-    pool.run_ranges(x.rows(), |rows| {
-        for row in rows {
-            // SAFETY: each row belongs to one range.
-            #[expect(unsafe_code, reason = "rows are quantized in parallel")]
-            let (codes, factor) =
-                unsafe { (codes.part(row * stride..(row + 1) * stride), codes_factor(&factors, row)) };
+    let (rows, block_quads) = (out.rows, BLOCK_TOKENS * out.row_quads);
+    let codes = Disjoint::new(&mut out.codes[..rows * out.row_quads]);
+    let factors = Disjoint::new(&mut out.factors[..rows]);
+    pool.run(rows.div_ceil(BLOCK_TOKENS), |block| {
+        let first = block * BLOCK_TOKENS;
+        let end = rows.min(first + BLOCK_TOKENS);
+        let start = block * block_quads;
+        // SAFETY: a block of rows is one piece.
+        #[expect(unsafe_code, reason = "blocks of rows are quantized in parallel")]
+        let (codes, factors) =
+            unsafe { (codes.part(start..start + (end - first) * out.row_quads), factors.part(first..end)) };
+        for (token, factor) in factors.iter_mut().enumerate() {
+            let x = x.padded(first + token);
             *factor = isa.run(NormQuantize {
-                x: x.padded(row),
-                columns: x.columns(),
+                x,
+                columns: out.columns,
                 weight: &weight.0,
                 eps,
                 codes,
+                token,
+                width: end - first,
             });
         }
     });
-}
-
-/// # Safety
-/// No other part of `factors` in use holds `row`.
-#[expect(unsafe_code, clippy::mut_from_ref, reason = "one factor a row")]
-unsafe fn codes_factor<'a>(factors: &'a Disjoint<'_, Factor>, row: usize) -> &'a mut Factor {
-    // SAFETY: by the caller's promise.
-    unsafe { &mut factors.part(row..row + 1)[0] }
 }
 
 /// RMS norm in place: `x = x / sqrt(mean(x²) + eps) * weight`.
@@ -161,7 +176,11 @@ struct NormQuantize<'a> {
     columns: usize,
     weight: &'a [f32],
     eps: f32,
-    codes: &'a mut [i8],
+    /// Of all `width` rows of the block.
+    codes: &'a mut [Quad],
+    /// Which of them.
+    token: usize,
+    width: usize,
 }
 
 impl Kernel for NormQuantize<'_> {
@@ -181,10 +200,14 @@ impl Kernel for NormQuantize<'_> {
         let absmax = largest(simd, absmax).max(SMALLEST_ABSMAX);
         let (factor, lowest, highest) = (simd.splat(127.0 / absmax), simd.splat(-128.0), simd.splat(127.0));
         let mut sum = 0;
-        for (i, codes) in self.codes.as_chunks_mut::<LANES>().0.iter_mut().enumerate().take(x.len()) {
+        for (i, quads) in self.codes.chunks_mut(self.width * LANES / 4).enumerate().take(x.len()) {
             let code = simd.round(simd.mul(normed(i), factor));
-            simd.store_i8(simd.min(simd.max(code, lowest), highest), codes);
+            let mut codes = [0; LANES];
+            simd.store_i8(simd.min(simd.max(code, lowest), highest), &mut codes);
             sum += codes.iter().map(|&code| i32::from(code)).sum::<i32>();
+            for (quad, codes) in codes.as_chunks().0.iter().enumerate() {
+                quads[quad * self.width + self.token] = *codes;
+            }
         }
         Factor { scale: absmax / 127.0, sum }
     }

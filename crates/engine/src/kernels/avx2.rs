@@ -8,7 +8,7 @@ use half::f16;
 
 use super::isa::Kernel;
 use super::simd::{LANES, Simd};
-use super::ternary::{QUADS, TILE_COLUMNS, TILE_ROWS, Tile, UnpackedTile};
+use super::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 
 /// Proof that this CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,19 +116,23 @@ impl Simd for Avx2 {
             let bytes = x86::_mm_packs_epi16(x86::_mm256_castsi256_si128(words), x86::_mm256_extracti128_si256::<1>(words));
             x86::_mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
         }
-        fn dot_tiles(tiles: &[Tile], x: &[i8], sums: &mut [i32; TILE_ROWS]) -> () { dot_tiles(tiles, x, sums) }
+        fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) -> () { dot_tiles(tiles, x, sums) }
+        fn prefetch_for_writing(target: &f32) -> () {
+            x86::_mm_prefetch::<{ x86::_MM_HINT_ET0 }>(std::ptr::from_ref(target).cast())
+        }
         fn multiply_registers(rounds: usize) -> u64 { multiply_registers(rounds) }
         fn unpack(tile: &Tile, out: &mut UnpackedTile) -> () { unpack(tile, out) }
     }
 
-    fn dot_unpacked(self, tiles: &[UnpackedTile], x: &[i8], stride: usize, sums: &mut [[i32; TILE_ROWS]]) {
-        for (block, sums) in sums.chunks_mut(TOKENS).enumerate() {
-            let x = &x[block * TOKENS * stride..];
+    fn dot_unpacked(self, tiles: &[UnpackedTile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
+        let tokens = sums.len();
+        for (pair, sums) in sums.chunks_mut(TOKENS).enumerate() {
+            let x = &x[pair * TOKENS..];
             // SAFETY: holding the token proves that the CPU has the instructions.
             unsafe {
                 match sums.len() {
-                    1 => dot_unpacked::<1>(tiles, x, stride, sums),
-                    _ => dot_unpacked::<TOKENS>(tiles, x, stride, sums),
+                    1 => dot_unpacked::<1>(tiles, x, tokens, sums),
+                    _ => dot_unpacked::<TOKENS>(tiles, x, tokens, sums),
                 }
             }
         }
@@ -151,7 +155,7 @@ fn exp2_integral(a: __m256) -> __m256 {
 /// Four int8 activations in each 32-bit lane.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn broadcast(x: [i8; 4]) -> __m256i {
+fn broadcast(x: Quad) -> __m256i {
     x86::_mm256_set1_epi32(i32::from_le_bytes(x.map(i8::cast_unsigned)))
 }
 
@@ -179,16 +183,16 @@ fn flush<const SHIFT: i32>(words: __m256i, sums: &mut [i32]) {
 
 /// Fields 1 and 3 are multiplied where they stand, four-fold, and their own sum is shifted down at the end of a run.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn dot_tiles(tiles: &[Tile], x: &[i8], sums: &mut [i32; TILE_ROWS]) {
+fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
     *sums = [0; TILE_ROWS];
     let plain = x86::_mm256_set1_epi8(0b11);
     let fourfold = x86::_mm256_set1_epi8(0b1100);
-    let x = x.as_chunks::<TILE_COLUMNS>().0;
+    let x = x.as_chunks::<QUADS>().0;
     for (tiles, x) in tiles.chunks(PACKED_RUN).zip(x.chunks(PACKED_RUN)) {
         let mut once = [x86::_mm256_setzero_si256(); PARTS];
         let mut four = [x86::_mm256_setzero_si256(); PARTS];
         for (tile, x) in tiles.iter().zip(x) {
-            let [x0, x1, x2, x3] = [0, 1, 2, 3].map(|quad| broadcast(x.as_chunks::<4>().0[quad]));
+            let [x0, x1, x2, x3] = [0, 1, 2, 3].map(|quad| broadcast(x[quad]));
             let halves = tile.halves();
             for half in halves {
                 let ahead = half.as_ptr().wrapping_add(PREFETCH * size_of::<Tile>());
@@ -239,26 +243,22 @@ fn unpack(tile: &Tile, out: &mut UnpackedTile) {
     }
 }
 
+/// The first `T` of the `tokens` that lie side by side in `x`.
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dot_unpacked<const T: usize>(
     tiles: &[UnpackedTile],
-    x: &[i8],
-    stride: usize,
+    x: &[Quad],
+    tokens: usize,
     sums: &mut [[i32; TILE_ROWS]],
 ) {
-    let rows: [&[[i8; TILE_COLUMNS]]; T] =
-        std::array::from_fn(|t| &x[t * stride..][..tiles.len() * TILE_COLUMNS].as_chunks().0[..tiles.len()]);
-    for (run, tiles) in tiles.chunks(UNPACKED_RUN).enumerate() {
-        let rows: [&[[i8; TILE_COLUMNS]]; T] =
-            std::array::from_fn(|t| &rows[t][run * UNPACKED_RUN..][..tiles.len()]);
+    let runs = tiles.chunks(UNPACKED_RUN).zip(x.chunks(UNPACKED_RUN * QUADS * tokens));
+    for (tiles, x) in runs {
         let mut totals = [[x86::_mm256_setzero_si256(); PARTS]; T];
-        for (index, tile) in tiles.iter().enumerate() {
-            for quad in 0..QUADS {
+        for (tile, x) in tiles.iter().zip(x.chunks(QUADS * tokens)) {
+            for (quad, x) in x.chunks(tokens).enumerate() {
                 let weights: [__m256i; PARTS] =
                     std::array::from_fn(|part| load(tile.half(quad, part / 2), part % 2));
-                for (row, totals) in rows.iter().zip(&mut totals) {
-                    // SAFETY: each row has as many chunks as there are tiles, and a chunk four quads.
-                    let x = unsafe { *row.get_unchecked(index).as_chunks::<4>().0.get_unchecked(quad) };
+                for (&x, totals) in x.iter().zip(&mut totals) {
                     let x = broadcast(x);
                     for (total, &weights) in totals.iter_mut().zip(&weights) {
                         *total = x86::_mm256_add_epi16(*total, x86::_mm256_maddubs_epi16(weights, x));

@@ -8,14 +8,12 @@ use half::f16;
 
 use super::isa::Kernel;
 use super::simd::{LANES, Simd};
-use super::ternary::{QUADS, TILE_COLUMNS, TILE_ROWS, Tile, UnpackedTile};
+use super::ternary::{BLOCK_TOKENS, QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 
 /// Proof that this CPU has AVX-512 F, BW, VL and VNNI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Avx512(());
 
-/// Token rows that one pass over unpacked tiles serves: 2 × 12 sums stay in registers, beside 2 of weights.
-const TOKENS: usize = 12;
 /// How far ahead of the dot products tiles are fetched, in tiles; about the latency of memory.
 const PREFETCH: usize = 24;
 
@@ -87,30 +85,30 @@ impl Simd for Avx512 {
         fn store_i8(a: __m512, out: &mut [i8; LANES]) -> () {
             x86::_mm_storeu_si128(out.as_mut_ptr().cast(), x86::_mm512_cvtsepi32_epi8(x86::_mm512_cvtps_epi32(a)))
         }
-        fn dot_tiles(tiles: &[Tile], x: &[i8], sums: &mut [i32; TILE_ROWS]) -> () { dot_tiles(tiles, x, sums) }
+        fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) -> () { dot_tiles(tiles, x, sums) }
+        fn prefetch_for_writing(target: &f32) -> () {
+            x86::_mm_prefetch::<{ x86::_MM_HINT_ET0 }>(std::ptr::from_ref(target).cast())
+        }
         fn multiply_registers(rounds: usize) -> u64 { multiply_registers(rounds) }
         fn unpack(tile: &Tile, out: &mut UnpackedTile) -> () { unpack(tile, out) }
     }
 
-    fn dot_unpacked(self, tiles: &[UnpackedTile], x: &[i8], stride: usize, sums: &mut [[i32; TILE_ROWS]]) {
-        for (block, sums) in sums.chunks_mut(TOKENS).enumerate() {
-            let x = &x[block * TOKENS * stride..];
-            // SAFETY: holding the token proves that the CPU has the instructions.
-            unsafe {
-                match sums.len() {
-                    1 => dot_unpacked::<1>(tiles, x, stride, sums),
-                    2 => dot_unpacked::<2>(tiles, x, stride, sums),
-                    3 => dot_unpacked::<3>(tiles, x, stride, sums),
-                    4 => dot_unpacked::<4>(tiles, x, stride, sums),
-                    5 => dot_unpacked::<5>(tiles, x, stride, sums),
-                    6 => dot_unpacked::<6>(tiles, x, stride, sums),
-                    7 => dot_unpacked::<7>(tiles, x, stride, sums),
-                    8 => dot_unpacked::<8>(tiles, x, stride, sums),
-                    9 => dot_unpacked::<9>(tiles, x, stride, sums),
-                    10 => dot_unpacked::<10>(tiles, x, stride, sums),
-                    11 => dot_unpacked::<11>(tiles, x, stride, sums),
-                    _ => dot_unpacked::<TOKENS>(tiles, x, stride, sums),
-                }
+    fn dot_unpacked(self, tiles: &[UnpackedTile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
+        // SAFETY: holding the token proves that the CPU has the instructions.
+        unsafe {
+            match sums.len() {
+                1 => dot_unpacked::<1>(tiles, x, sums),
+                2 => dot_unpacked::<2>(tiles, x, sums),
+                3 => dot_unpacked::<3>(tiles, x, sums),
+                4 => dot_unpacked::<4>(tiles, x, sums),
+                5 => dot_unpacked::<5>(tiles, x, sums),
+                6 => dot_unpacked::<6>(tiles, x, sums),
+                7 => dot_unpacked::<7>(tiles, x, sums),
+                8 => dot_unpacked::<8>(tiles, x, sums),
+                9 => dot_unpacked::<9>(tiles, x, sums),
+                10 => dot_unpacked::<10>(tiles, x, sums),
+                11 => dot_unpacked::<11>(tiles, x, sums),
+                _ => dot_unpacked::<BLOCK_TOKENS>(tiles, x, sums),
             }
         }
     }
@@ -119,7 +117,7 @@ impl Simd for Avx512 {
 /// Four int8 activations in each lane.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn broadcast(x: [i8; 4]) -> __m512i {
+fn broadcast(x: Quad) -> __m512i {
     x86::_mm512_set1_epi32(i32::from_le_bytes(x.map(i8::cast_unsigned)))
 }
 
@@ -133,13 +131,13 @@ fn load(bytes: &[u8; 64]) -> __m512i {
 /// The two-bit fields are multiplied where they stand: field `p` counts 4^p-fold, and its own sum is shifted down at the
 /// end. So a tile costs four ANDs and no shift. A sum stays below 192 · 128 · columns / 4, that is 2^31 at 349,525 columns.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn dot_tiles(tiles: &[Tile], x: &[i8], sums: &mut [i32; TILE_ROWS]) {
+fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
     let zero = x86::_mm512_setzero_si512();
     let fields =
         [0b11, 0b1100, 0b11_0000, 0b1100_0000u8].map(|mask| x86::_mm512_set1_epi8(mask.cast_signed()));
     let mut low = [zero; QUADS];
     let mut high = [zero; QUADS];
-    for (tile, x) in tiles.iter().zip(x.as_chunks::<TILE_COLUMNS>().0) {
+    for (tile, x) in tiles.iter().zip(x.as_chunks::<QUADS>().0) {
         let [first, second] = tile.halves();
         x86::_mm_prefetch::<{ x86::_MM_HINT_T0 }>(
             first.as_ptr().wrapping_add(PREFETCH * size_of::<Tile>()).cast(),
@@ -148,7 +146,7 @@ fn dot_tiles(tiles: &[Tile], x: &[i8], sums: &mut [i32; TILE_ROWS]) {
             second.as_ptr().wrapping_add(PREFETCH * size_of::<Tile>()).cast(),
         );
         let (first, second) = (load(first), load(second));
-        for (quad, &x) in x.as_chunks::<4>().0.iter().enumerate() {
+        for (quad, &x) in x.iter().enumerate() {
             let x = broadcast(x);
             low[quad] = x86::_mm512_dpbusd_epi32(low[quad], x86::_mm512_and_si512(first, fields[quad]), x);
             high[quad] = x86::_mm512_dpbusd_epi32(high[quad], x86::_mm512_and_si512(second, fields[quad]), x);
@@ -190,25 +188,17 @@ fn unpack(tile: &Tile, out: &mut UnpackedTile) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn dot_unpacked<const T: usize>(
-    tiles: &[UnpackedTile],
-    x: &[i8],
-    stride: usize,
-    sums: &mut [[i32; TILE_ROWS]],
-) {
-    let rows: [&[[i8; TILE_COLUMNS]]; T] =
-        std::array::from_fn(|t| &x[t * stride..][..tiles.len() * TILE_COLUMNS].as_chunks().0[..tiles.len()]);
+fn dot_unpacked<const T: usize>(tiles: &[UnpackedTile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
+    let x = x.as_chunks::<T>().0.as_chunks::<QUADS>().0;
     let mut totals: [[__m512i; 2]; T] = std::array::from_fn(|t| {
         let sums = sums[t].as_ptr();
         // SAFETY: `sums[t]` has 32 elements.
         unsafe { [x86::_mm512_loadu_si512(sums.cast()), x86::_mm512_loadu_si512(sums.add(LANES).cast())] }
     });
-    for (index, tile) in tiles.iter().enumerate() {
-        for quad in 0..QUADS {
+    for (tile, x) in tiles.iter().zip(x) {
+        for (quad, x) in x.iter().enumerate() {
             let (low, high) = (load(tile.half(quad, 0)), load(tile.half(quad, 1)));
-            for (row, total) in rows.iter().zip(&mut totals) {
-                // SAFETY: each row has as many chunks as there are tiles, and a chunk four quads.
-                let x = unsafe { *row.get_unchecked(index).as_chunks::<4>().0.get_unchecked(quad) };
+            for (&x, total) in x.iter().zip(&mut totals) {
                 let x = broadcast(x);
                 total[0] = x86::_mm512_dpbusd_epi32(total[0], low, x);
                 total[1] = x86::_mm512_dpbusd_epi32(total[1], high, x);

@@ -1,7 +1,7 @@
 //! A small matrix of f32 with padded rows: what flows between the kernels.
 
 /// Rows are padded to this many elements: the height of a weight tile, and a multiple of the lanes.
-const PADDING: usize = 32;
+pub(super) const PADDING: usize = 32;
 
 /// `[rows, columns]` of f32. The padding at the end of each row is zero, so that kernels need no special case for it.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use super::Isa;
 use super::elementary::{exp, sum};
 use super::isa::Kernel;
 use super::simd::{LANES, Simd};
-use super::ternary::{TILE_COLUMNS, TILE_ROWS, Tile, UnpackedTile};
+use super::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 
 /// An instruction set that computes something else than the definition.
 #[derive(Debug, thiserror::Error)]
@@ -37,26 +37,25 @@ enum Data {
 
 struct Products {
     tiles: Vec<Tile>,
-    activations: Vec<i8>,
-    stride: usize,
+    /// `[columns / 4, TOKENS]`
+    activations: Vec<Quad>,
 }
 
 impl Products {
     const TOKENS: usize = 3;
 
     fn new(tiles: usize, data: Data) -> Self {
-        let stride = tiles * TILE_COLUMNS;
         let mut noise = Noise(tiles as u64);
         let mut tile = || match data {
             Data::Random => Tile::from_codes(|_, _| (noise.next() % 3) as u8),
             Data::AllEqual(code, _) => Tile::from_codes(|_, _| code),
         };
-        let tiles = (0..tiles).map(|_| tile()).collect();
+        let tiles: Vec<_> = (0..tiles).map(|_| tile()).collect();
         let activation = |_| match data {
-            Data::Random => noise.next() as i8,
-            Data::AllEqual(_, activation) => activation,
+            Data::Random => [(); 4].map(|()| noise.next() as i8),
+            Data::AllEqual(_, activation) => [activation; 4],
         };
-        Self { tiles, activations: (0..Self::TOKENS * stride).map(activation).collect(), stride }
+        Self { activations: (0..Self::TOKENS * tiles.len() * QUADS).map(activation).collect(), tiles }
     }
 }
 
@@ -71,7 +70,7 @@ impl Kernel for Products {
         }
         let mut sums = vec![[0; TILE_ROWS]; Self::TOKENS + 1];
         let (many, one) = sums.split_at_mut(Self::TOKENS);
-        simd.dot_unpacked(&unpacked, &self.activations, self.stride, many);
+        simd.dot_unpacked(&unpacked, &self.activations, many);
         simd.dot_tiles(&self.tiles, &self.activations, &mut one[0]);
         sums
     }

@@ -6,7 +6,7 @@
 
 use half::f16;
 
-use super::ternary::{TILE_COLUMNS, TILE_ROWS, Tile, UnpackedTile};
+use super::ternary::{QUADS, Quad, TILE_COLUMNS, TILE_ROWS, Tile, UnpackedTile};
 
 /// Sixteen f32, or anything else that comes in sixteens.
 pub(super) const LANES: usize = 16;
@@ -38,12 +38,15 @@ pub(super) trait Simd: Copy {
     /// Stores integral values in -128..=127.
     fn store_i8(self, a: Self::Vector, out: &mut [i8; LANES]);
 
-    /// Dot products of 32 packed rows, as codes 0, 1, 2, with one row of activations of `tiles.len() * 16` columns.
-    fn dot_tiles(self, tiles: &[Tile], x: &[i8], sums: &mut [i32; TILE_ROWS]);
+    /// Dot products of 32 packed rows, as codes 0, 1, 2, with one row of activations.
+    fn dot_tiles(self, tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]);
     /// Spreads a tile into one byte a code.
     fn unpack(self, tile: &Tile, out: &mut UnpackedTile);
-    /// Adds to `sums[t]` the dot products of 32 unpacked rows with token row `t`, which starts at `x[t * stride]`.
-    fn dot_unpacked(self, tiles: &[UnpackedTile], x: &[i8], stride: usize, sums: &mut [[i32; TILE_ROWS]]);
+    /// Adds to `sums[t]` the dot products of 32 unpacked rows with token `t` of a block of at most [`BLOCK_TOKENS`] tokens;
+    /// x: `[columns / 4, tokens]`.
+    fn dot_unpacked(self, tiles: &[UnpackedTile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]);
+    /// Asks for the cache line of `target`, which will be written.
+    fn prefetch_for_writing(self, target: &f32);
     /// Multiplies and adds int8 in registers, as fast as the instructions go; returns the number of multiply-adds.
     fn multiply_registers(self, rounds: usize) -> u64;
 }
@@ -136,11 +139,11 @@ impl Simd for Scalar {
         *out = a.map(|a| a as i8);
     }
 
-    fn dot_tiles(self, tiles: &[Tile], x: &[i8], sums: &mut [i32; TILE_ROWS]) {
+    fn dot_tiles(self, tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
         *sums = [0; TILE_ROWS];
-        for (tile, x) in tiles.iter().zip(x.as_chunks::<TILE_COLUMNS>().0) {
+        for (tile, x) in tiles.iter().zip(x.as_chunks::<QUADS>().0) {
             for (row, sum) in sums.iter_mut().enumerate() {
-                for (column, &x) in x.iter().enumerate() {
+                for (column, &x) in x.as_flattened().iter().enumerate() {
                     *sum += i32::from(tile.code(row, column)) * i32::from(x);
                 }
             }
@@ -155,17 +158,23 @@ impl Simd for Scalar {
         }
     }
 
-    fn dot_unpacked(self, tiles: &[UnpackedTile], x: &[i8], stride: usize, sums: &mut [[i32; TILE_ROWS]]) {
-        for (token, sums) in sums.iter_mut().enumerate() {
-            for (tile, x) in tiles.iter().zip(x[token * stride..].as_chunks::<TILE_COLUMNS>().0) {
-                for (row, sum) in sums.iter_mut().enumerate() {
-                    for (column, &x) in x.iter().enumerate() {
-                        *sum += i32::from(tile.code(row, column)) * i32::from(x);
+    fn dot_unpacked(self, tiles: &[UnpackedTile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
+        let tokens = sums.len();
+        for (tile, x) in tiles.iter().zip(x.chunks(QUADS * tokens)) {
+            for (quad, x) in x.chunks(tokens).enumerate() {
+                for (x, sums) in x.iter().zip(&mut *sums) {
+                    for (row, sum) in sums.iter_mut().enumerate() {
+                        for (column, &x) in x.iter().enumerate() {
+                            *sum += i32::from(tile.code(row, 4 * quad + column)) * i32::from(x);
+                        }
                     }
                 }
             }
         }
     }
+
+    #[inline(always)]
+    fn prefetch_for_writing(self, _: &f32) {}
 
     fn multiply_registers(self, rounds: usize) -> u64 {
         let mut sums = [0i32; LANES];

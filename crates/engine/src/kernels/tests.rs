@@ -147,7 +147,7 @@ fn codes_follow_the_definition() {
     assert_eq!(out.codes(0), [66, -127, 0, 32]);
     x.row_mut(0).fill(0.0);
     norm_quantize(&mut pool(1), Isa::best(), &x, &vec![1.0; 4].into(), 1e-5, &mut out);
-    assert_eq!((out.codes(0), out.scale(0)), ([0; 4].as_slice(), 1e-5 / 127.0));
+    assert_eq!((out.codes(0), out.scale(0)), (vec![0; 4], 1e-5 / 127.0));
 }
 
 #[test]

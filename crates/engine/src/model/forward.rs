@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::profile::{Profile, Stage};
 use super::weights::Model;
 use crate::checkpoint::Hyperparameters;
 use crate::kernels::{
@@ -108,6 +109,7 @@ pub struct Inference {
     ffn_codes: Activations,
     last: Rows,
     logits: Vec<f32>,
+    profile: Profile,
 }
 
 impl Inference {
@@ -136,6 +138,7 @@ impl Inference {
             ffn_codes: Activations::with_capacity(max_rows, ffn),
             last: Rows::with_capacity(max_rows, hidden),
             logits: Vec::new(),
+            profile: Profile::default(),
             model,
             pool,
             isa,
@@ -170,10 +173,13 @@ impl Inference {
     /// Runs rows through the model and appends their keys and values to the cache; then [`Inference::logits`] has the
     /// logits of those that asked for them. A position below what a slot holds forgets everything from there on.
     pub fn forward(&mut self, rows: &[Row]) -> Result<(), ForwardError> {
+        self.profile.start();
         self.admit(rows)?;
         self.embed(rows)?;
+        self.profile.end(Stage::Embed);
         self.run_layers();
         self.compute_logits(rows);
+        self.profile.end(Stage::Head);
         Ok(())
     }
 
@@ -184,6 +190,11 @@ impl Inference {
     pub fn logits(&mut self, index: usize) -> &mut [f32] {
         let vocab_size = self.model.hyperparameters.vocab_size;
         &mut self.logits[index * vocab_size..(index + 1) * vocab_size]
+    }
+
+    /// Where the time of the forward passes since the last call went.
+    pub fn take_profile(&mut self) -> Profile {
+        std::mem::take(&mut self.profile)
     }
 
     /// Checks all rows before anything changes.
@@ -237,6 +248,7 @@ impl Inference {
             attended,
             gated,
             ffn_codes,
+            profile,
             ..
         } = self;
         let isa = self.isa;
@@ -246,16 +258,26 @@ impl Inference {
         }
         for (index, layer) in model.layers.iter().enumerate() {
             norm_quantize(pool, isa, x, &layer.attention_norm, eps, hidden_codes);
+            profile.end(Stage::Norm);
             matmul(pool, isa, &layer.qkv, hidden_codes, qkv);
+            profile.end(Stage::Qkv);
             attention.append(pool, index, qkv, angles, places);
+            profile.end(Stage::Append);
             attention.attend(pool, isa, index, qkv, places, attended);
+            profile.end(Stage::Attention);
             norm_quantize(pool, isa, attended, &layer.attention_sub_norm, eps, hidden_codes);
+            profile.end(Stage::Norm);
             matmul_add(pool, isa, &layer.attention_output, hidden_codes, x);
+            profile.end(Stage::AttentionOutput);
 
             norm_quantize(pool, isa, x, &layer.ffn_norm, eps, hidden_codes);
+            profile.end(Stage::Norm);
             matmul_gated(pool, isa, &layer.gate_up, hidden_codes, gated, activation);
+            profile.end(Stage::GateUp);
             norm_quantize(pool, isa, gated, &layer.ffn_sub_norm, eps, ffn_codes);
+            profile.end(Stage::Norm);
             matmul_add(pool, isa, &layer.down, ffn_codes, x);
+            profile.end(Stage::Down);
         }
     }
 

@@ -1,7 +1,9 @@
 //! The BitNet b1.58 decoder: weights in the kernels' layout, and the forward pass from tokens to logits.
 
 mod forward;
+mod profile;
 mod weights;
 
 pub use forward::{ForwardError, Inference, InferenceError, InferenceOptions, Row};
+pub use profile::{Profile, Stage};
 pub use weights::{LoadError, Model};

@@ -3,7 +3,7 @@
 //! One row (decode) is multiplied straight from the packed tiles, at the speed of memory. For more rows (prefill) a strip of
 //! tiles is unpacked once into the first-level cache and used for all of them. Both give the same integers.
 
-use super::{TILE_COLUMNS, TILE_ROWS, TernaryMatrix, UnpackedTile};
+use super::{BLOCK_TOKENS, QUADS, TILE_ROWS, TernaryMatrix, UnpackedTile};
 use crate::checkpoint::Activation;
 use crate::kernels::Isa;
 use crate::kernels::activations::Activations;
@@ -13,8 +13,8 @@ use crate::kernels::rows::Rows;
 use crate::kernels::simd::{LANES, Simd};
 use crate::pool::{Disjoint, Pool};
 
-/// Token rows whose sums are kept at a time: 16 KiB on the stack.
-const TOKENS: usize = 128;
+/// Token rows whose sums are kept at a time: 15 KiB on the stack.
+const TOKENS: usize = 10 * BLOCK_TOKENS;
 /// Tiles unpacked at a time: 16 KiB on the stack.
 const STRIP: usize = 32;
 
@@ -87,7 +87,7 @@ impl Kernel for TileRow<'_> {
     fn run<S: Simd>(self, simd: S) {
         if self.x.rows() == 1 {
             let mut sums = [0; TILE_ROWS];
-            simd.dot_tiles(self.w.tile_row(self.tile_row), self.x.codes_from(0), &mut sums);
+            simd.dot_tiles(self.w.tile_row(self.tile_row), self.x.block(0), &mut sums);
             self.finish(simd, 0, &mut sums);
         } else {
             for first in (0..self.x.rows()).step_by(TOKENS) {
@@ -100,29 +100,41 @@ impl Kernel for TileRow<'_> {
 impl TileRow<'_> {
     #[inline(always)]
     fn tokens<S: Simd>(&self, simd: S, first: usize, count: usize) {
+        for token in first..first + count {
+            // Outputs of one tile row lie on many pages; by the time that the sums are ready, their lines are here.
+            let out = self.out(token);
+            simd.prefetch_for_writing(&out[0]);
+            simd.prefetch_for_writing(&out[out.len() - 1]);
+        }
         let mut sums = [[0; TILE_ROWS]; TOKENS];
         let mut unpacked = [UnpackedTile::ZERO; STRIP];
-        let x = self.x.codes_from(first);
         for (strip, tiles) in self.w.tile_row(self.tile_row).chunks(STRIP).enumerate() {
             for (tile, unpacked) in tiles.iter().zip(&mut unpacked) {
                 simd.unpack(tile, unpacked);
             }
-            let x = &x[strip * STRIP * TILE_COLUMNS..];
-            simd.dot_unpacked(&unpacked[..tiles.len()], x, self.x.stride(), &mut sums[..count]);
+            for (block, sums) in sums[..count].chunks_mut(BLOCK_TOKENS).enumerate() {
+                let x = &self.x.block(first / BLOCK_TOKENS + block)[strip * STRIP * QUADS * sums.len()..];
+                simd.dot_unpacked(&unpacked[..tiles.len()], x, sums);
+            }
         }
         for (token, sums) in sums[..count].iter_mut().enumerate() {
             self.finish(simd, first + token, sums);
         }
     }
 
+    /// Where the outputs for a token go.
+    #[expect(unsafe_code, clippy::mut_from_ref, reason = "rows of tiles are computed in parallel")]
+    fn out(&self, token: usize) -> &mut [f32] {
+        let width = self.epilogue.width();
+        let start = token * self.stride + self.tile_row * width;
+        // SAFETY: a row of tiles is the work of one piece, which uses one part at a time; its outputs belong to no other.
+        unsafe { self.out.part(start..start + width) }
+    }
+
     /// From sums of codes to outputs: subtracts the sum of the activations, scales, and applies the epilogue.
     #[inline(always)]
     fn finish<S: Simd>(&self, simd: S, token: usize, sums: &mut [i32; TILE_ROWS]) {
-        let width = self.epilogue.width();
-        let start = token * self.stride + self.tile_row * width;
-        // SAFETY: a row of tiles is the work of one piece, and its outputs belong to no other.
-        #[expect(unsafe_code, reason = "rows of tiles are computed in parallel")]
-        let out = unsafe { self.out.part(start..start + width) };
+        let out = self.out(token);
         let x_sum = self.x.sum(token);
         for sum in &mut *sums {
             *sum -= x_sum;

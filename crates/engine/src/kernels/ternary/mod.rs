@@ -18,6 +18,11 @@ pub(super) const TILE_COLUMNS: usize = 16;
 /// Groups of four columns in a tile; four int8 products go into one 32-bit lane.
 pub(super) const QUADS: usize = 4;
 
+/// Four adjacent activations: what one 32-bit lane multiplies.
+pub(super) type Quad = [i8; 4];
+/// Tokens whose activations lie side by side, quad by quad: as many as there are registers for sums with AVX-512.
+pub(super) const BLOCK_TOKENS: usize = 12;
+
 /// 32 rows × 16 columns of codes in 128 bytes, two cache lines.
 ///
 /// Byte `4 * row + b` holds column `4 * quad + b` of that row in bits `2 * quad` and `2 * quad + 1`. So a register of packed

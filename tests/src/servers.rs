@@ -1,0 +1,79 @@
+//! Both servers, ready to be asked.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::http::get;
+use crate::program::{Program, within};
+
+/// A file of `tests/fixtures`.
+#[must_use]
+pub fn fixture(path: &str) -> String {
+    format!("{}/fixtures/{path}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A server and where it answers.
+#[derive(Debug)]
+pub struct Server {
+    /// The process.
+    pub program: Program,
+    /// `http://127.0.0.1:PORT`, without a slash at the end.
+    pub url: String,
+}
+
+impl Server {
+    /// The port on which it listens.
+    #[must_use]
+    pub fn port(&self) -> &str {
+        self.url.rsplit(':').next().unwrap_or_default()
+    }
+}
+
+/// The engine with a small random model (context: 1,024 tokens), ready to answer. What it says makes no sense, but
+/// it is always the same.
+pub async fn engine(arguments: &[&str]) -> Server {
+    engine_on_port("0", arguments).await
+}
+
+/// An engine that serves one request at a time, slowly (the scalar kernel on one thread), and in which none waits: the
+/// next is refused with 429.
+pub async fn busy_engine(arguments: &[&str]) -> Server {
+    engine(&[&["--isa", "scalar", "--threads", "1", "--queue", "0"], arguments].concat()).await
+}
+
+/// The same as [`engine`] where a page expects it.
+pub async fn engine_on_port(port: &str, arguments: &[&str]) -> Server {
+    let model = fixture("nano64/model-i2_s.gguf");
+    let arguments = [&["--model", &model, "--port", port], arguments].concat();
+    let server = listening(Program::start("bitnet-engine", &arguments, &[])).await;
+    healthy(&server.url).await;
+    server
+}
+
+/// The chat page, relaying to `engine_url`, where nothing has to be listening yet.
+pub async fn web(engine_url: &str) -> Server {
+    let environment = [("LISTEN", "127.0.0.1:0"), ("ENGINE_URL", engine_url)];
+    listening(Program::start("bitnet-web", &[], &environment)).await
+}
+
+/// The address that a server started on port 0 has printed.
+async fn listening(mut program: Program) -> Server {
+    let port = program.printed("its address", |text| {
+        let (_, rest) = text.split_once("http://127.0.0.1:")?;
+        let digits = rest.split_once(|end: char| !end.is_ascii_digit())?.0;
+        digits.parse::<u16>().ok().filter(|&port| port != 0)
+    });
+    let url = format!("http://127.0.0.1:{}", port.await);
+    Server { program, url }
+}
+
+/// Asks until the engine is ready, as a container runtime does: health is a question, not an event.
+async fn healthy(url: &str) {
+    let asking = async {
+        while get(&format!("{url}/health")).await.status != 200 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("the engine is healthy", asking).await;
+}

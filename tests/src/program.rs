@@ -46,6 +46,7 @@ impl Program {
         let child = Command::new(executable(name))
             .args(arguments)
             .env_clear()
+            .env("NO_COLOR", "1")
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(writer.try_clone().expect("a second handle of the pipe"))

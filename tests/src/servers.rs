@@ -60,7 +60,7 @@ pub async fn web(engine_url: &str) -> Server {
 /// The address that a server started on port 0 has printed.
 async fn listening(mut program: Program) -> Server {
     let port = program.printed("its address", |text| {
-        let (_, rest) = text.split_once("http://127.0.0.1:")?;
+        let (_, rest) = text.split_once("127.0.0.1:")?;
         let digits = rest.split_once(|end: char| !end.is_ascii_digit())?.0;
         digits.parse::<u16>().ok().filter(|&port| port != 0)
     });

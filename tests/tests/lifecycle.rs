@@ -84,7 +84,7 @@ async fn on_sigterm_the_engine_finishes_what_it_has_begun_and_exits_with_0() {
         "temperature": 0,
         "max_tokens": 100,
         "stream": true,
-        "logit_bias": {"1793": -100, "1800": -100, "1801": -100},
+        "ignore_eos": true,
     });
     let mut stream = Events::of(&format!("{}/v1/completions", engine.url), body).await;
     stream.next().await.expect("a first chunk");

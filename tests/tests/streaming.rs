@@ -67,7 +67,7 @@ async fn streamed_text_equals_text_that_comes_as_a_whole() {
     let engine = engine(&[]).await;
     for route in [openai_chat(), openai_completions(), llama_cpp()] {
         for sampling in [json!({"temperature": 0}), json!({"temperature": 1, "seed": 5})] {
-            let options = merged(&sampling, &json!({"n_predict": 48}));
+            let options = merged(&sampling, &json!({"n_predict": 48, "ignore_eos": true}));
             let (_, text, pieces) = route.ask(&engine, &options).await;
             assert_eq!(pieces.concat(), text, "{} {sampling}", route.path);
             assert!(pieces.len() > 1, "{} {sampling}: {pieces:?}", route.path);
@@ -79,7 +79,7 @@ async fn streamed_text_equals_text_that_comes_as_a_whole() {
 async fn a_stop_string_ends_the_text_before_it() {
     let engine = engine(&[]).await;
     for route in [openai_chat(), openai_completions(), llama_cpp()] {
-        let sampling = json!({"temperature": 1, "seed": 5, "n_predict": 48});
+        let sampling = json!({"temperature": 1, "seed": 5, "n_predict": 48, "ignore_eos": true});
         let (_, text, _) = route.ask(&engine, &sampling).await;
         // From the middle, and long enough to lie across a border between tokens.
         let stop: String = text.chars().skip(text.chars().count() / 2).take(8).collect();

@@ -112,9 +112,9 @@ fn executable(name: &str) -> PathBuf {
     FOLDER.join(name)
 }
 
-/// Builds both programs and says where they are. Cargo does that by itself only for the tests of the package that has
-/// the program. All members are named, as in `cargo test --workspace`, so that features, and with them
-/// dependencies, are the ones that are built already.
+/// Builds the programs and says where they are. Cargo does that by itself only for the tests of the package that has
+/// the program. All members are named, as in `cargo test --workspace`, so that the features of dependencies, and with
+/// them the dependencies, are the ones that are built already.
 fn build() -> PathBuf {
     let test = env::current_exe().expect("the path of this test");
     let folder = test.parent().and_then(Path::parent).expect("tests are in FOLDER/deps").to_path_buf();

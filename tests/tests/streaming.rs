@@ -90,8 +90,8 @@ async fn a_stop_string_ends_the_text_before_it() {
     }
 }
 
-/// The model says an emoji only by chance, so the tokens of its bytes are made so probable that it says nothing else; a
-/// fixed seed does the rest. In between come bytes in an order that is no character, and those must become U+FFFD.
+/// The model says an emoji only by chance, so the tokens of its bytes are made so probable that it says nothing else. In
+/// between come bytes in an order that is no character, and those must become U+FFFD.
 #[tokio::test]
 async fn an_emoji_of_several_tokens_arrives_in_one_piece() {
     let engine = engine(&[]).await;
@@ -103,22 +103,26 @@ async fn an_emoji_of_several_tokens_arrives_in_one_piece() {
     let bytes = |token: &Value| serde_json::from_value::<Vec<u8>>(token["piece"].clone()).expect("bytes");
     let bytes: HashMap<u64, Vec<u8>> = tokens.iter().map(|token| (id(&token["id"]), bytes(token))).collect();
 
-    let options = json!({
-        "logit_bias": bytes.keys().map(|token| json!([token, 100])).collect::<Vec<_>>(),
-        "temperature": 2,
-        "top_k": 0,
-        "top_p": 1,
-        "min_p": 0,
-        "seed": 1,
-        "n_predict": 500,
-        "return_tokens": true,
-    });
-    let (whole, text, pieces) = llama_cpp().ask(&engine, &options).await;
-    let generated = whole["tokens"].as_array().expect("a list of tokens").iter();
-    let generated: Vec<u8> = generated.flat_map(|token| bytes[&id(token)].clone()).collect();
-    assert_eq!(text, String::from_utf8_lossy(&generated));
-    assert!(text.contains('😀'), "{text}");
-    assert_eq!(pieces.concat(), text);
+    let mut emoji = 0;
+    for seed in 0..4 {
+        let options = json!({
+            "logit_bias": bytes.keys().map(|token| json!([token, 1000])).collect::<Vec<_>>(),
+            "temperature": 10,
+            "top_k": 0,
+            "top_p": 1,
+            "min_p": 0,
+            "seed": seed,
+            "n_predict": 500,
+            "return_tokens": true,
+        });
+        let (whole, text, pieces) = llama_cpp().ask(&engine, &options).await;
+        let generated = whole["tokens"].as_array().expect("a list of tokens").iter();
+        let generated: Vec<u8> = generated.flat_map(|token| bytes[&id(token)].clone()).collect();
+        assert_eq!(text, String::from_utf8_lossy(&generated));
+        assert_eq!(pieces.concat(), text);
+        emoji += pieces.iter().filter(|piece| piece.contains('😀')).count();
+    }
+    assert!(emoji > 0, "other seeds are needed");
 }
 
 fn id(token: &Value) -> u64 {

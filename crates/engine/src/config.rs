@@ -295,7 +295,7 @@ fn command() -> clap::Command {
 
 /// clap knows one variable for each flag: take the one that is set, ours first. A variable that
 /// is set to nothing (as `${MODEL:-}` in a compose file does) counts as not set.
-fn with_environment(argument: clap::Arg) -> clap::Arg {
+pub fn with_environment(argument: clap::Arg) -> clap::Arg {
     let id = argument.get_id().as_str().to_owned();
     let ours = format!("BITNET_{}", id.to_uppercase());
     let theirs = LLAMA_SERVER_VARIABLES.iter().find(|(flag, _)| *flag == id).map(|(_, variable)| *variable);

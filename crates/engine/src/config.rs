@@ -116,9 +116,15 @@ pub struct Bench {
     /// Tokens to generate
     #[arg(long, short = 'g', value_name = "N", default_value = "128", value_parser = within(1..=1_048_576_usize))]
     pub generate_tokens: usize,
+    /// Tokens that are in the context when generating starts; several are measured one after the other
+    #[arg(long, short = 'd', value_name = "N,…", value_delimiter = ',', default_value = "0", value_parser = within(0..=1_048_576_usize))]
+    pub depth: Vec<usize>,
     /// How often each is measured
     #[arg(long, short = 'r', value_name = "N", default_value = "3", value_parser = within(1..=1_000_usize))]
     pub repetitions: usize,
+    /// Also print where the time of a token goes
+    #[arg(long)]
+    pub profile: bool,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,

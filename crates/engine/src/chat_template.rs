@@ -1,10 +1,11 @@
 //! Chat messages to a prompt: the model's own Jinja template, and a guard around what people write.
 //!
 //! A template joins messages and control tokens into one text, and in that text a message that spells `<|eot_id|>` would look
-//! like the end of its turn. The [`Guard`] keeps the two apart, so that only the template can write control tokens.
+//! like the end of its turn. The guard keeps the two apart, so that only the template can write control tokens.
 //!
-//! Templates come from files that anyone may have made: instructions, recursion and the length of the result are limited. (A
-//! template that doubles a text again and again can still take much memory; Jinja has no limit for that.)
+//! Templates come from files that anyone may have made: instructions, recursion and the length of the result are limited. What
+//! is not: a template that doubles a text again and again, or pads one to an absurd width, can take all memory. The Jinja
+//! library has no limit for that, so a template that is not trusted should be replaced with `--chat-template`.
 //! Absent on purpose: `strftime_now`, because a prompt that contains the date of today is another prompt tomorrow.
 
 mod guard;
@@ -15,7 +16,7 @@ use std::io::{self, Write};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, Value, context};
 use minijinja_contrib::pycompat::unknown_method_callback;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::tokenizer::{Part, Tokenizer, TokenizerError};
 use guard::Guard;
@@ -24,9 +25,8 @@ use guard::Guard;
 const BITNET: &str = "{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] | trim }}<|eot_id|>\
     {% endfor %}{% if add_generation_prompt %}Assistant: {% endif %}";
 
-/// The same for a vocabulary that ends its turns in another way.
-const GENERIC: &str = "{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] | trim }}\
-    {{ eos_token }}{% endfor %}{% if add_generation_prompt %}Assistant: {% endif %}";
+/// What ends a turn in [`BITNET`].
+const END_OF_TURN: &str = "<|eot_id|>";
 
 /// The template inside the official GGUF, a leftover of its conversion: it drops system messages and ends the answer before it
 /// begins. White space is left out; see [`is_leftover`].
@@ -102,32 +102,25 @@ impl ChatTemplate {
         from_file: Option<&str>,
         tokenizer: &Tokenizer,
     ) -> Result<Self, TemplateError> {
-        let default =
-            if tokenizer.control_texts().any(|text| text == "<|eot_id|>") { BITNET } else { GENERIC };
-        let source = match (override_, from_file) {
-            (Some(source), _) => {
-                info!("chat template: the one that the configuration gives");
-                source
-            }
-            (None, Some(source)) if is_leftover(source) => {
-                info!(
-                    "chat template: that of BitNet b1.58; the one in the file is known to be a leftover of its conversion"
-                );
-                default
-            }
-            (None, Some(source)) => {
-                info!("chat template: the one in the file");
-                source
-            }
-            (None, None) => {
-                warn!("chat template: that of BitNet b1.58, since the file has none");
-                default
-            }
+        let ends_turns = tokenizer.control_texts().any(|text| text == END_OF_TURN);
+        let default = || match ends_turns {
+            true => BITNET.to_owned(),
+            false => BITNET.replace(END_OF_TURN, "{{ eos_token }}"),
         };
+        let (source, choice) = match (override_, from_file) {
+            (Some(source), _) => (source.to_owned(), "the one that the configuration gives"),
+            (None, Some(source)) if is_leftover(source) => (
+                default(),
+                "that of BitNet b1.58; the one in the file is known to be a leftover of its conversion",
+            ),
+            (None, Some(source)) => (source.to_owned(), "the one in the file"),
+            (None, None) => (default(), "that of BitNet b1.58, since the file has none"),
+        };
+        info!("chat template: {choice}");
         Self::compile(source, tokenizer)
     }
 
-    fn compile(source: &str, tokenizer: &Tokenizer) -> Result<Self, TemplateError> {
+    fn compile(source: String, tokenizer: &Tokenizer) -> Result<Self, TemplateError> {
         if source.len() > SOURCE_LIMIT {
             return Err(TemplateError::TooLong { bytes: source.len() });
         }
@@ -141,11 +134,11 @@ impl ChatTemplate {
         environment.set_syntax(syntax);
         environment.set_unknown_method_callback(unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
-        environment.add_template_owned(NAME, source.to_owned()).map_err(invalid)?;
+        environment.add_template_owned(NAME, source.clone()).map_err(invalid)?;
         let text_of = |id: Option<u32>| id.map(|id| tokenizer.token_text(id)).unwrap_or_default();
         let template = Self {
             environment,
-            source: source.to_owned(),
+            source,
             bos: text_of(tokenizer.bos()),
             eos: text_of(tokenizer.eos()),
             guard: Guard::new(tokenizer.control_texts()),

@@ -116,9 +116,15 @@ pub struct Bench {
     /// Tokens to generate
     #[arg(long, short = 'g', value_name = "N", default_value = "128", value_parser = within(1..=1_048_576_usize))]
     pub generate_tokens: usize,
+    /// Tokens that are in the context when generating starts; several are measured one after the other
+    #[arg(long, short = 'd', value_name = "N,…", value_delimiter = ',', default_value = "0", value_parser = within(0..=1_048_576_usize))]
+    pub depth: Vec<usize>,
     /// How often each is measured
     #[arg(long, short = 'r', value_name = "N", default_value = "3", value_parser = within(1..=1_000_usize))]
     pub repetitions: usize,
+    /// Also print where the time of a token goes
+    #[arg(long)]
+    pub profile: bool,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,
@@ -295,7 +301,7 @@ fn command() -> clap::Command {
 
 /// clap knows one variable for each flag: take the one that is set, ours first. A variable that
 /// is set to nothing (as `${MODEL:-}` in a compose file does) counts as not set.
-fn with_environment(argument: clap::Arg) -> clap::Arg {
+pub fn with_environment(argument: clap::Arg) -> clap::Arg {
     let id = argument.get_id().as_str().to_owned();
     let ours = format!("BITNET_{}", id.to_uppercase());
     let theirs = LLAMA_SERVER_VARIABLES.iter().find(|(flag, _)| *flag == id).map(|(_, variable)| *variable);

@@ -68,25 +68,13 @@ impl Engine {
         let from_file = checkpoint.metadata().string("tokenizer.chat_template")?;
         let template = ChatTemplate::select(config.chat_template(), from_file, &tokenizer)?;
 
-        let threads = threads(config)?;
-        let mut pool = Pool::new(threads)?;
-        let model = Model::load(&checkpoint, &mut pool)?;
-        let options = InferenceOptions {
-            context,
-            slots: SLOTS,
-            cache_type: match config.cache_type {
-                CacheType::F16 => kernels::CacheType::F16,
-                CacheType::F32 => kernels::CacheType::F32,
-            },
-            max_rows: config.ubatch_size.min(context),
-        };
-        let inference = Inference::new(model, pool, isa, options)?;
+        let inference = inference(config, &checkpoint)?;
         let worker = Worker::start(inference, Arc::clone(&tokenizer), SLOTS, config.queue)?;
 
         let file_name =
             || path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let name = config.alias.clone().unwrap_or_else(file_name);
-        info!(model = name, %isa, threads, context, load_time = ?started.elapsed(), "ready");
+        info!(model = name, %isa, threads = threads(config)?.get(), context, load_time = ?started.elapsed(), "ready");
         let loaded = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let about = About { name, path, hyperparameters, context, loaded };
         Ok(Self { worker, tokenizer, template, about, defaults: config.generation.clone() })
@@ -136,6 +124,23 @@ pub struct PromptTooLong {
 fn random_seed() -> u64 {
     // The standard library seeds its hash tables from the operating system.
     RandomState::new().build_hasher().finish() >> 32
+}
+
+/// The model of a checkpoint with threads and cache, ready to compute.
+pub fn inference(config: &Config, checkpoint: &Checkpoint) -> Result<Inference> {
+    let context = context(config, checkpoint.hyperparameters())?;
+    let mut pool = Pool::new(threads(config)?)?;
+    let model = Model::load(checkpoint, &mut pool)?;
+    let options = InferenceOptions {
+        context,
+        slots: SLOTS,
+        cache_type: match config.cache_type {
+            CacheType::F16 => kernels::CacheType::F16,
+            CacheType::F32 => kernels::CacheType::F32,
+        },
+        max_rows: config.ubatch_size.min(context),
+    };
+    Ok(Inference::new(model, pool, isa(config)?, options)?)
 }
 
 /// The instruction set to compute with.

@@ -26,6 +26,8 @@ pub mod sampling;
 
 pub mod inspect;
 
+pub mod bench;
+
 pub mod scheduler;
 
 pub mod worker;

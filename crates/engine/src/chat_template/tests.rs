@@ -110,9 +110,14 @@ fn templates_that_cannot_work_are_refused_at_load() {
 }
 
 #[test]
-fn methods_of_python_strings_work() {
-    let template = compile("{{ messages[0]['content'].strip().upper() }}").unwrap();
-    assert_eq!(template.render(&user(" hi "), true).unwrap(), "HI");
+fn templates_find_what_transformers_gives_them() {
+    let template = compile(
+        "{% if tools is none and documents is none and tools is defined %}
+            {{- bos_token }}{{ eos_token }}{{ messages[0]['content'].strip().upper() }}{{ messages[0].get('name') is none }}
+        {%- endif %}",
+    );
+    let rendered = template.unwrap().render(&user(" hi "), true).unwrap();
+    assert_eq!(rendered, "<|begin_of_text|><|end_of_text|>HITrue");
 }
 
 #[test]

@@ -1,9 +1,128 @@
-//! `bench`: not here yet.
+//! `bench`: tokens a second, beside what the machine could do.
 
-use anyhow::{Result, bail};
+use std::io::{Write, stdout};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use bitnet_engine::bench::{Plan, Report, Speed, StageTime, run as measure};
+use bitnet_engine::checkpoint::Checkpoint;
 use bitnet_engine::config::{Bench, Config};
+use bitnet_engine::engine;
+use serde::Serialize;
 
-pub(crate) fn run(config: &Config, _: &Bench) -> Result<()> {
-    config.required_model()?;
-    bail!("bench is not available yet")
+/// What was measured on what.
+#[derive(Serialize)]
+struct Output {
+    model: String,
+    file_bytes: u64,
+    isa: &'static str,
+    threads: usize,
+    load_seconds: f64,
+    /// The most memory that was in use; `None` where the system does not tell.
+    peak_memory_bytes: Option<u64>,
+    #[serde(flatten)]
+    report: Report,
+}
+
+pub(crate) fn run(config: &Config, options: &Bench) -> Result<()> {
+    let path = config.required_model()?;
+    let isa = engine::isa(config)?;
+    let file_bytes = std::fs::metadata(path).with_context(|| path.display().to_string())?.len();
+    let started = Instant::now();
+    let checkpoint = Checkpoint::open(path).with_context(|| format!("cannot use {}", path.display()))?;
+    let mut inference = engine::inference(config, &checkpoint)?;
+    let load_seconds = started.elapsed().as_secs_f64();
+
+    let plan = Plan {
+        prompt_tokens: options.prompt_tokens,
+        generate_tokens: options.generate_tokens,
+        depths: options.depth.clone(),
+        repetitions: options.repetitions,
+    };
+    let deepest =
+        plan.depths.iter().map(|depth| depth + plan.generate_tokens).chain([plan.prompt_tokens]).max();
+    let (needed, context) = (deepest.unwrap_or(0), inference.context());
+    ensure!(needed <= context, "this needs a context of {needed} tokens; the model has {context}");
+
+    let report = measure(&mut inference, isa, &plan, file_bytes)?;
+    let output = Output {
+        model: path.display().to_string(),
+        file_bytes,
+        isa: isa.name(),
+        threads: engine::threads(config)?.get(),
+        load_seconds,
+        peak_memory_bytes: peak_memory(),
+        report,
+    };
+    let mut out = stdout().lock();
+    if options.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&output)?)?;
+    } else {
+        print(&mut out, &output, options.profile)?;
+    }
+    Ok(())
+}
+
+fn print(out: &mut impl Write, output: &Output, profile: bool) -> Result<()> {
+    let Output { report, .. } = output;
+    writeln!(out, "{}", output.model)?;
+    writeln!(
+        out,
+        "{} threads, {}; loaded in {:.2} s{}",
+        output.threads,
+        output.isa,
+        output.load_seconds,
+        output
+            .peak_memory_bytes
+            .map_or(String::new(), |bytes| format!("; peak memory {:.2} GB", giga(bytes as f64))),
+    )?;
+    writeln!(out, "medians of runs between two measurements of the machine's own limit\n")?;
+    writeln!(out, "{:<24} {:>9} {:>17}  {:<30} {:>6}", "", "tokens/s", "range", "limit", "ratio")?;
+    let line = |out: &mut dyn Write, name: String, speed: &Speed, limit: String| {
+        let range = format!("{:.2}–{:.2}", speed.slowest, speed.fastest);
+        writeln!(
+            out,
+            "{name:<24} {:>9.2} {range:>17}  {limit:<30} {:>6.3}",
+            speed.tokens_per_second, speed.ratio
+        )
+    };
+    let prefill = &report.prefill;
+    let limit = format!("{:.0} G multiply-adds/s", giga(prefill.limit_per_second));
+    line(out, format!("prefill {}", prefill.tokens), prefill, limit)?;
+    for speed in &report.decode {
+        let limit = format!("{:.1} GB/s read", giga(speed.limit_per_second));
+        line(out, format!("decode {} at depth {}", speed.tokens, speed.depth), speed, limit)?;
+        if let Some(share) = speed.bandwidth_share {
+            writeln!(out, "{:<24} {:>8.0} % of the read bandwidth in use", "", share * 100.0)?;
+        }
+    }
+    writeln!(
+        out,
+        "\nprefill ratio: tokens/s × {:.3} G ternary weights ÷ multiply-adds/s\n\
+         decode ratio: tokens/s × {:.4} GB of model file ÷ bytes/s; a token reads {:.3} GB of weights",
+        giga(report.ternary_weights as f64),
+        giga(output.file_bytes as f64),
+        giga(report.bytes_per_token as f64),
+    )?;
+    if profile {
+        for (name, stages) in [("prefill", &report.prefill_profile), ("decode", &report.decode_profile)] {
+            writeln!(out, "\n{name}, µs a token")?;
+            let total: f64 = stages.iter().map(|stage| stage.microseconds).sum();
+            for StageTime { stage, microseconds } in stages {
+                writeln!(out, "  {stage:<20} {microseconds:>10.1} {:>6.1} %", microseconds / total * 100.0)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn giga(value: f64) -> f64 {
+    value / 1e9
+}
+
+/// The high-water mark of resident memory, as Linux reports it.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }

@@ -114,6 +114,9 @@ impl Activations {
 /// `y = x / sqrt(mean(x²) + eps) * weight`, `scale = max(max|y|, 1e-5) / 127`, `code = round_half_even(y / scale)`.
 ///
 /// weight: `[columns]` padded like the rows of `x`.
+///
+/// # Panics
+/// When the shapes differ.
 pub fn norm_quantize(
     pool: &mut Pool,
     isa: Isa,
@@ -152,6 +155,9 @@ pub fn norm_quantize(
 }
 
 /// RMS norm in place: `x = x / sqrt(mean(x²) + eps) * weight`.
+///
+/// # Panics
+/// When the shapes differ.
 pub fn norm(isa: Isa, x: &mut Rows, weight: &PaddedVector, eps: f32) {
     assert_eq!(weight.0.len(), x.stride(), "shapes of the norm");
     let (stride, columns) = (x.stride(), x.columns());

@@ -117,8 +117,8 @@ impl Simd for Avx2 {
             x86::_mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
         }
         fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) -> () { dot_tiles(tiles, x, sums) }
-        fn prefetch_for_writing(target: &f32) -> () {
-            x86::_mm_prefetch::<{ x86::_MM_HINT_ET0 }>(std::ptr::from_ref(target).cast())
+        fn prefetch_for_writing(target: *const f32) -> () {
+            x86::_mm_prefetch::<{ x86::_MM_HINT_ET0 }>(target.cast())
         }
         fn multiply_registers(rounds: usize) -> u64 { multiply_registers(rounds) }
         fn unpack(tile: &Tile, out: &mut UnpackedTile) -> () { unpack(tile, out) }
@@ -236,7 +236,7 @@ fn unpack(tile: &Tile, out: &mut UnpackedTile) {
                 let out = &mut out.half_mut(quad, half).as_chunks_mut::<32>().0[part];
                 // SAFETY: the reference is valid for 32 bytes.
                 unsafe {
-                    x86::_mm256_storeu_si256(out.as_mut_ptr().cast(), x86::_mm256_and_si256(field, mask))
+                    x86::_mm256_storeu_si256(out.as_mut_ptr().cast(), x86::_mm256_and_si256(field, mask));
                 };
             }
         }

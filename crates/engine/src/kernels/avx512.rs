@@ -86,8 +86,8 @@ impl Simd for Avx512 {
             x86::_mm_storeu_si128(out.as_mut_ptr().cast(), x86::_mm512_cvtsepi32_epi8(x86::_mm512_cvtps_epi32(a)))
         }
         fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) -> () { dot_tiles(tiles, x, sums) }
-        fn prefetch_for_writing(target: &f32) -> () {
-            x86::_mm_prefetch::<{ x86::_MM_HINT_ET0 }>(std::ptr::from_ref(target).cast())
+        fn prefetch_for_writing(target: *const f32) -> () {
+            x86::_mm_prefetch::<{ x86::_MM_HINT_ET0 }>(target.cast())
         }
         fn multiply_registers(rounds: usize) -> u64 { multiply_registers(rounds) }
         fn unpack(tile: &Tile, out: &mut UnpackedTile) -> () { unpack(tile, out) }

@@ -21,7 +21,7 @@ const SEGMENT: usize = 256;
 /// Rows read from the file at a time.
 const ROWS_AT_ONCE: usize = 64;
 
-/// `[rows, columns]` of F16, F32, BF16, Q8_0 or Q6_K in memory, in the file's encoding.
+/// `[rows, columns]` of F16, F32, BF16, `Q8_0` or `Q6_K` in memory, in the file's encoding.
 #[derive(Debug)]
 pub struct FloatMatrix {
     bytes: Buffer<u8>,
@@ -125,6 +125,9 @@ impl FloatMatrix {
 }
 
 /// `out[t][row] = matrix[row] · x[t]`; x: `[tokens, columns]`, out: `[tokens, rows]` without padding.
+///
+/// # Panics
+/// When the shapes differ.
 pub fn logits(pool: &mut Pool, isa: Isa, matrix: &FloatMatrix, x: &Rows, out: &mut [f32]) {
     assert_eq!((x.columns(), out.len()), (matrix.columns, x.rows() * matrix.rows), "shapes of the head");
     let out = Disjoint::new(out);
@@ -164,35 +167,32 @@ fn dot<S: Simd>(simd: S, matrix: &FloatMatrix, row: usize, x: &[f32]) -> f32 {
     let bytes = matrix.row_bytes(row);
     let x = x.as_chunks::<LANES>().0;
     let mut sums = [simd.splat(0.0); 4];
-    match (matrix.tensor_type, bytemuck::try_cast_slice::<u8, f16>(bytes)) {
-        (TensorType::F16, Ok(row)) => {
-            let (chunks, rest) = row.as_chunks::<LANES>();
-            for (chunks, x) in chunks.chunks(4).zip(x.chunks(4)) {
-                for ((chunk, x), sum) in chunks.iter().zip(x).zip(&mut sums) {
-                    *sum = simd.mul_add(simd.load_f16(chunk), simd.load(x), *sum);
-                }
-            }
-            if let Some(x) = x.get(chunks.len()) {
-                let mut last = [f16::ZERO; LANES];
-                last[..rest.len()].copy_from_slice(rest);
-                let sum = &mut sums[chunks.len() % 4];
-                *sum = simd.mul_add(simd.load_f16(&last), simd.load(x), *sum);
+    if let (TensorType::F16, Ok(row)) = (matrix.tensor_type, bytemuck::try_cast_slice::<u8, f16>(bytes)) {
+        let (chunks, rest) = row.as_chunks::<LANES>();
+        for (chunks, x) in chunks.chunks(4).zip(x.chunks(4)) {
+            for ((chunk, x), sum) in chunks.iter().zip(x).zip(&mut sums) {
+                *sum = simd.mul_add(simd.load_f16(chunk), simd.load(x), *sum);
             }
         }
-        _ => {
-            let (block_elements, block_bytes) = matrix.tensor_type.block();
-            let segment_bytes = SEGMENT / block_elements * block_bytes;
-            for (bytes, x) in bytes.chunks(segment_bytes).zip(x.chunks(SEGMENT / LANES)) {
-                let mut decoded = [0.0; SEGMENT];
-                let elements = bytes.len() / block_bytes * block_elements;
-                // Cannot fail: `load` has checked type and lengths. A row of NaN would show it if it did.
-                if decode_row(matrix.tensor_type, bytes, &mut decoded[..elements]).is_err() {
-                    return f32::NAN;
-                }
-                for (chunks, x) in decoded.as_chunks::<LANES>().0.chunks(4).zip(x.chunks(4)) {
-                    for ((chunk, x), sum) in chunks.iter().zip(x).zip(&mut sums) {
-                        *sum = simd.mul_add(simd.load(chunk), simd.load(x), *sum);
-                    }
+        if let Some(x) = x.get(chunks.len()) {
+            let mut last = [f16::ZERO; LANES];
+            last[..rest.len()].copy_from_slice(rest);
+            let sum = &mut sums[chunks.len() % 4];
+            *sum = simd.mul_add(simd.load_f16(&last), simd.load(x), *sum);
+        }
+    } else {
+        let (block_elements, block_bytes) = matrix.tensor_type.block();
+        let segment_bytes = SEGMENT / block_elements * block_bytes;
+        for (bytes, x) in bytes.chunks(segment_bytes).zip(x.chunks(SEGMENT / LANES)) {
+            let mut decoded = [0.0; SEGMENT];
+            let elements = bytes.len() / block_bytes * block_elements;
+            // Cannot fail: `load` has checked type and lengths. A row of NaN would show it if it did.
+            if decode_row(matrix.tensor_type, bytes, &mut decoded[..elements]).is_err() {
+                return f32::NAN;
+            }
+            for (chunks, x) in decoded.as_chunks::<LANES>().0.chunks(4).zip(x.chunks(4)) {
+                for ((chunk, x), sum) in chunks.iter().zip(x).zip(&mut sums) {
+                    *sum = simd.mul_add(simd.load(chunk), simd.load(x), *sum);
                 }
             }
         }

@@ -5,6 +5,11 @@
 //! have the same bits on every instruction set and any number of threads. Files come in bytes, models in hyperparameters;
 //! here there are only matrices, rows and heads.
 
+#![expect(
+    clippy::inline_always,
+    reason = "only inlined code is compiled with the instructions of its kernel"
+)]
+
 mod activations;
 mod attention;
 #[cfg(target_arch = "x86_64")]

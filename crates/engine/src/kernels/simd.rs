@@ -46,7 +46,7 @@ pub(super) trait Simd: Copy {
     /// x: `[columns / 4, tokens]`.
     fn dot_unpacked(self, tiles: &[UnpackedTile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]);
     /// Asks for the cache line of `target`, which will be written.
-    fn prefetch_for_writing(self, target: &f32);
+    fn prefetch_for_writing(self, target: *const f32);
     /// Multiplies and adds int8 in registers, as fast as the instructions go; returns the number of multiply-adds.
     fn multiply_registers(self, rounds: usize) -> u64;
 }
@@ -174,7 +174,7 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn prefetch_for_writing(self, _: &f32) {}
+    fn prefetch_for_writing(self, _: *const f32) {}
 
     fn multiply_registers(self, rounds: usize) -> u64 {
         let mut sums = [0i32; LANES];

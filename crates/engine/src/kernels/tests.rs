@@ -122,7 +122,7 @@ fn norms_and_codes_are_the_same_on_every_instruction_set() {
         let quantized = |isa| {
             let mut out = Activations::with_capacity(9, columns);
             norm_quantize(&mut pool(2), isa, &x, &weight, 1e-5, &mut out);
-            (0..9).map(|row| (out.codes(row).to_vec(), out.scale(row).to_bits())).collect::<Vec<_>>()
+            (0..9).map(|row| (out.codes(row), out.scale(row).to_bits())).collect::<Vec<_>>()
         };
         let normed = |isa| {
             let mut x = x.clone();

@@ -192,6 +192,24 @@ impl Inference {
         &mut self.logits[index * vocab_size..(index + 1) * vocab_size]
     }
 
+    /// The model.
+    #[must_use]
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Lends the threads, with the model, to measurements.
+    pub fn with_pool<T>(&mut self, work: impl FnOnce(&Model, &mut Pool) -> T) -> T {
+        work(&self.model, &mut self.pool)
+    }
+
+    /// Bytes of keys and values that decoding one token reads when `depth` tokens are before it.
+    #[must_use]
+    pub fn kv_bytes(&self, depth: usize) -> u64 {
+        let Hyperparameters { layers, kv_heads, head_dim, .. } = self.model.hyperparameters;
+        (2 * depth * layers * kv_heads * head_dim * self.options.cache_type.bytes()) as u64
+    }
+
     /// Where the time of the forward passes since the last call went.
     pub fn take_profile(&mut self) -> Profile {
         std::mem::take(&mut self.profile)

@@ -94,6 +94,13 @@ impl Model {
         &self.hyperparameters
     }
 
+    /// Number of ternary weights, each multiplied once for every token.
+    #[must_use]
+    pub fn ternary_weights(&self) -> u64 {
+        let Hyperparameters { layers, hidden, ffn, kv_heads, head_dim, .. } = self.hyperparameters;
+        (layers * hidden * (2 * hidden + 2 * kv_heads * head_dim + 3 * ffn)) as u64
+    }
+
     /// All weights that decoding a token reads, in the order in which it does.
     #[must_use]
     pub fn buffers(&self) -> Vec<&[u8]> {

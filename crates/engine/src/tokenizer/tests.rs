@@ -61,10 +61,9 @@ fn generation_ends_at_the_tokens_of_the_file_and_at_known_ends_of_turns() {
     assert_eq!(texts, ["<|end_of_text|>", "<|eot_id|>"]);
 
     let mut vocabulary = TestVocabulary::hello();
-    vocabulary.add("<|eot_id|>", 1);
+    let im_end = vocabulary.add("<|im_end|>", 4);
     (vocabulary.eos, vocabulary.eot) = (Some(7), Some(3));
-    let refused = vocabulary.build().is_err();
-    assert!(!refused && vocabulary.build().unwrap().end_of_generation() == [3, 7]);
+    assert_eq!(vocabulary.build().unwrap().end_of_generation(), [3, 7, im_end]);
 }
 
 #[test]
@@ -81,6 +80,12 @@ fn a_shortened_llama_3_vocabulary_is_recognised() {
 }
 
 #[test]
+fn threads_can_share_a_tokenizer() {
+    fn check<T: Send + Sync>() {}
+    check::<Tokenizer>();
+}
+
+#[test]
 fn ids_outside_the_vocabulary_have_no_bytes() {
     let tokenizer = small();
     let size = tokenizer.vocab_size() as u32;
@@ -92,7 +97,7 @@ fn ids_outside_the_vocabulary_have_no_bytes() {
 #[test]
 fn hostile_vocabularies_are_refused_with_the_reason() {
     type Change = fn(&mut TestVocabulary);
-    let cases: [(Change, &str); 16] = [
+    let cases: [(Change, &str); 17] = [
         (|it| it.model = "llama", "only \"gpt2\""),
         (|it| it.split_rule = Some("klingon"), "\"klingon\""),
         (|it| it.token_types.truncate(5), "token_type has 5 entries; 260 are expected"),
@@ -107,6 +112,7 @@ fn hostile_vocabularies_are_refused_with_the_reason() {
         (|it| it.merges.push("hello hello".to_owned()), "\"hello hello\", does not join"),
         (|it| it.merges[1] = "xyz x".to_owned(), "merge 1, \"xyz x\""),
         (|it| it.merges[0] = "he".to_owned(), "merge 0"),
+        (|it| _ = it.add(&"x".repeat(2_000_000), 3), "2000000 bytes of text"),
         (|it| it.eot = Some(260), "eot_token_id is 260, but there are only 260"),
         (|it| it.adds_bos = Some(true), "bos_token_id is missing"),
     ];

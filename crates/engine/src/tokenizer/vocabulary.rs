@@ -153,7 +153,8 @@ impl<'a> Vocabulary<'a> {
     /// Ends of generation: those that the file names and those known by their text, ascending.
     pub(super) fn end_of_generation(&self, kinds: &[TokenKind], named: [Option<u32>; 2]) -> Vec<u32> {
         let known = self.tokens.iter().zip(kinds).zip(0..).filter_map(|((token, kind), id)| {
-            (*kind == TokenKind::Control && END_OF_GENERATION.contains(&token.as_str())).then_some(id)
+            let special = matches!(kind, TokenKind::Control | TokenKind::UserDefined);
+            (special && END_OF_GENERATION.contains(&token.as_str())).then_some(id)
         });
         let mut ids: Vec<u32> = known.chain(named.into_iter().flatten()).collect();
         ids.sort_unstable();

@@ -140,6 +140,7 @@ impl<E: Element> Kernel for Bundle<'_, '_, E> {
         let last = rows.clone().map(|row| task.places[row].position).max().unwrap_or(0);
         for first in (0..group).step_by(QUERIES) {
             let heads = first..group.min(first + QUERIES);
+            #[expect(clippy::large_stack_arrays, reason = "33 KiB; a region must not allocate")]
             let mut totals = [[Partial::EMPTY; QUERIES]; BUNDLE];
             let mut partial = [Partial::EMPTY; QUERIES];
             for block in 0..=last / BLOCK {

@@ -28,6 +28,17 @@ pub enum CacheType {
     F32,
 }
 
+impl CacheType {
+    /// Size of an element.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F16 => size_of::<f16>(),
+            Self::F32 => size_of::<f32>(),
+        }
+    }
+}
+
 /// Keys and values of all sequences.
 #[derive(Debug)]
 pub(super) enum KvCache {

@@ -103,8 +103,8 @@ impl TileRow<'_> {
         for token in first..first + count {
             // Outputs of one tile row lie on many pages; by the time that the sums are ready, their lines are here.
             let out = self.out(token);
-            simd.prefetch_for_writing(&out[0]);
-            simd.prefetch_for_writing(&out[out.len() - 1]);
+            simd.prefetch_for_writing(&raw const out[0]);
+            simd.prefetch_for_writing(&raw const out[out.len() - 1]);
         }
         let mut sums = [[0; TILE_ROWS]; TOKENS];
         let mut unpacked = [UnpackedTile::ZERO; STRIP];
@@ -155,7 +155,7 @@ impl TileRow<'_> {
                 simd.store(simd.add(simd.load(second), high), second);
             }
             (Epilogue::Gate(activation), [out]) => {
-                simd.store(simd.mul(activate(simd, activation, low), high), out)
+                simd.store(simd.mul(activate(simd, activation, low), high), out);
             }
             _ => unreachable!("the output part has the width of the epilogue"),
         }

@@ -1,10 +1,8 @@
 //! Same request, same tokens: results do not depend on how the work is divided.
 
-mod support;
-
+use crate::support::{Setup, all_logits, load};
 use bitnet_engine::kernels::{CacheType, Isa};
 use bitnet_engine::model::{ForwardError, Inference, Row};
-use support::{Setup, all_logits, load};
 
 const MODEL: &str = "nano64/model-i2_s.gguf";
 

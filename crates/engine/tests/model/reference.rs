@@ -1,10 +1,8 @@
 //! The forward pass against reference logits: see the tolerances in `check`.
 
-mod support;
-
+use crate::support::{Prompt, Setup, all_logits, load, prompts};
 use bitnet_engine::kernels::{CacheType, Isa};
 use bitnet_engine::model::Row;
-use support::{Prompt, Setup, all_logits, load, prompts};
 
 /// Strict positions: no activation lies so near a rounding boundary that float rounding alone could move its code.
 const STRICT_MARGIN: f32 = 2.5e-5;
@@ -38,7 +36,7 @@ fn check(model: &str, reference: &str, isa: Isa) {
         let mut loose = Loose::default();
         for (&position, expected) in prompt.positions.iter().zip(&prompt.logits) {
             let found = &logits[position];
-            if prompt.tie_margin[position] > STRICT_MARGIN {
+            if prompt.strict || prompt.tie_margin[position] > STRICT_MARGIN {
                 strict_positions += 1;
                 let error = largest_difference(found, expected);
                 let allowed = STRICT_TOLERANCE * prompt.logit_std;

@@ -1,0 +1,90 @@
+//! A client that shows everything that comes over the wire.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::handshake;
+use hyper::header::HeaderMap;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+/// A whole response.
+pub(crate) struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+/// Sends a request over a connection of its own.
+pub(crate) async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Response<Incoming> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender.send_request(request).await.unwrap()
+}
+
+pub(crate) fn request(method: &str, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    let builder = Request::builder().method(method).uri(path).header("host", "localhost");
+    builder.body(Full::new(body.into())).unwrap()
+}
+
+pub(crate) async fn whole(response: Response<Incoming>) -> Reply {
+    let (head, body) = response.into_parts();
+    let text = String::from_utf8(body.collect().await.unwrap().to_bytes().into()).unwrap();
+    Reply { status: head.status, headers: head.headers, text }
+}
+
+/// Server-sent events as they arrive. Dropping them closes the connection.
+pub(crate) struct Events {
+    body: Incoming,
+    buffer: BytesMut,
+}
+
+impl Events {
+    pub(crate) fn new(response: Response<Incoming>) -> Self {
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-type"], "text/event-stream; charset=utf-8");
+        Self { body: response.into_body(), buffer: BytesMut::new() }
+    }
+
+    /// The next event or comment without its blank line; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\n\n") {
+                let event = self.buffer.split_to(end + 2);
+                return Some(String::from_utf8(event[..end].to_vec()).unwrap());
+            }
+            let frame = tokio::time::timeout(Duration::from_secs(60), self.body.frame()).await.unwrap()?;
+            self.buffer.extend_from_slice(&frame.ok()?.into_data().unwrap());
+        }
+    }
+
+    /// All that is left: the JSON of each event, and whether `[DONE]` came last.
+    pub(crate) async fn rest(mut self) -> (Vec<Value>, bool) {
+        let (mut chunks, mut done) = (Vec::new(), false);
+        while let Some(event) = self.next().await {
+            assert!(!done, "{event} after [DONE]");
+            match event.strip_prefix("data: ") {
+                Some("[DONE]") => done = true,
+                Some(json) => chunks.push(serde_json::from_str(json).unwrap()),
+                None => assert!(event.starts_with(": "), "{event}"),
+            }
+        }
+        (chunks, done)
+    }
+}

@@ -125,6 +125,7 @@ fn build() -> PathBuf {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args(["build", "--quiet", "--locked", "--workspace", "--bins", "--profile", profile])
+        .args(["--features", "bitnet-web/standalone"])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .status();
     assert!(status.is_ok_and(|status| status.success()), "the programs do not build");

@@ -57,7 +57,14 @@ pub async fn web(engine_url: &str) -> Server {
     listening(Program::start("bitnet-web", &[], &environment)).await
 }
 
-/// The address that a server started on port 0 has printed.
+/// Both in one process; the address is the page's.
+pub async fn standalone() -> Server {
+    let model = fixture("nano64/model-i2_s.gguf");
+    let arguments = ["--model", &model, "--port", "0", "--temp", "0"];
+    listening(Program::start("bitnet-chat", &arguments, &[("LISTEN", "127.0.0.1:0")])).await
+}
+
+/// The first address that a server started on port 0 prints: its own.
 async fn listening(mut program: Program) -> Server {
     let port = program.printed("its address", |text| {
         let (_, rest) = text.split_once("127.0.0.1:")?;

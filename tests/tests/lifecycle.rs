@@ -1,6 +1,6 @@
 //! Starting, stopping and restarting, as a person or a container runtime does.
 
-use e2e::{Events, Program, Server, busy_engine, engine, engine_on_port, get, post, web};
+use e2e::{Events, Program, Server, busy_engine, engine, engine_on_port, get, post, standalone, web};
 use serde_json::{Value, json};
 
 /// Asks the page's server and returns the states that it reported and the answer's text.
@@ -57,6 +57,14 @@ async fn the_page_waits_for_an_engine_that_restarts() {
     let (states, after) = chat(asked_meanwhile).await;
     assert_eq!(states.first().map(String::as_str), Some("unreachable"));
     assert_eq!(after, before);
+}
+
+#[tokio::test]
+async fn both_programs_run_in_one_process() {
+    let mut both = standalone().await;
+    let (_, text) = chat(question(&both).await).await;
+    assert!(!text.is_empty());
+    stopped(&mut both).await;
 }
 
 #[tokio::test]

@@ -129,6 +129,13 @@ impl FloatMatrix {
         decode_row(self.tensor_type, self.row_bytes(row), out)
     }
 
+    /// As many rows from `first` on as `out` has room for.
+    pub fn rows_from(&self, first: usize, out: &mut [f32]) -> Result<(), QuantError> {
+        let start = first * self.row_bytes;
+        let bytes = out.len() / self.columns * self.row_bytes;
+        decode_row(self.tensor_type, &self.bytes[start..start + bytes], out)
+    }
+
     fn row_bytes(&self, row: usize) -> &[u8] {
         &self.bytes[row * self.row_bytes..(row + 1) * self.row_bytes]
     }

@@ -70,7 +70,8 @@ impl Search {
     /// All tokens that `demand` may mean, sorted by id, with their exact logits. Tokens in `touched` are about to be changed
     /// by penalties and biases: they are always among the candidates and never count for the others.
     ///
-    /// `None` when too many remain for a search to be worth it; then all logits must be computed.
+    /// They are then in [`Search::candidates`]. False when too many remain for a search to be worth it, or the activations
+    /// allow no bounds; then all logits must be computed.
     pub fn run(
         &mut self,
         pool: &mut Pool,
@@ -79,14 +80,14 @@ impl Search {
         (x, row): (&Rows, usize),
         demand: Demand,
         touched: impl Iterator<Item = u32> + Clone,
-    ) -> Option<&[Candidate]> {
-        let wide = self.widen(x.row(row), screen.group_tiles * 2)?;
+    ) -> bool {
+        let Some(wide) = self.widen(x.row(row), screen.group_tiles * 2) else { return false };
         self.bound(pool, isa, screen, &wide);
         for id in touched.clone().filter(|&id| (id as usize) < screen.rows) {
             // Not a competitor, and certainly a candidate.
             self.bounds[id as usize / LANES].low[id as usize % LANES] = f32::NEG_INFINITY;
         }
-        let threshold = self.threshold(demand)?;
+        let Some(threshold) = self.threshold(demand) else { return false };
         self.candidates.clear();
         for (group, bounds) in self.bounds.iter().enumerate() {
             if bounds.greatest_high() >= threshold {
@@ -100,10 +101,16 @@ impl Search {
         self.candidates.sort_unstable_by_key(|candidate| candidate.id);
         self.candidates.dedup_by_key(|candidate| candidate.id);
         if self.candidates.len() > screen.rows / 8 {
-            return None;
+            return false;
         }
         self.rescore(pool, isa, exact, x.padded(row));
-        Some(&self.candidates)
+        true
+    }
+
+    /// What the last search that succeeded has found.
+    #[must_use]
+    pub fn candidates(&self) -> &[Candidate] {
+        &self.candidates
     }
 
     /// Rounds activations to 16 bits; `None` if one is not a finite number, or all are zero.

@@ -56,9 +56,10 @@ impl Head {
         let mut search = Search::default();
         let matrices = (&self.exact, &self.screen);
         let ids = touched.iter().copied();
-        let Some(found) = search.run(&mut pool(), isa, matrices, (&rows, 0), demand, ids) else {
+        if !search.run(&mut pool(), isa, matrices, (&rows, 0), demand, ids) {
             return usize::MAX;
-        };
+        }
+        let found = search.candidates();
         assert!(found.is_sorted_by_key(|candidate| candidate.id));
         for candidate in found {
             assert_eq!(candidate.logit.to_bits(), all[candidate.id as usize].to_bits(), "{candidate:?}");

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::kernels::{Isa, limits};
+use crate::kernels::{Demand, Isa, limits};
 use crate::model::{ForwardError, Inference, Profile, Row, Stage};
 
 /// Rounds of the multiplication limit: a few tens of milliseconds.
@@ -168,8 +168,12 @@ impl Bench<'_> {
     }
 
     fn decode(&mut self, depth: usize) -> Result<(), ForwardError> {
-        (depth..depth + self.plan.generate_tokens)
-            .try_for_each(|position| self.inference.forward(&[self.row(position, true)]))
+        (depth..depth + self.plan.generate_tokens).try_for_each(|position| {
+            self.inference.forward(&[self.row(position, true)])?;
+            // What a request without parameters asks for.
+            std::hint::black_box(self.inference.select(0, Some(Demand::Top(40)), std::iter::empty()));
+            Ok(())
+        })
     }
 
     /// Any token will do: the work does not depend on it.

@@ -103,18 +103,16 @@ impl ChatTemplate {
         tokenizer: &Tokenizer,
     ) -> Result<Self, TemplateError> {
         let ends_turns = tokenizer.control_texts().any(|text| text == END_OF_TURN);
-        let default = || match ends_turns {
-            true => BITNET.to_owned(),
-            false => BITNET.replace(END_OF_TURN, "{{ eos_token }}"),
-        };
+        let default =
+            if ends_turns { BITNET.to_owned() } else { BITNET.replace(END_OF_TURN, "{{ eos_token }}") };
         let (source, choice) = match (override_, from_file) {
             (Some(source), _) => (source.to_owned(), "the one that the configuration gives"),
             (None, Some(source)) if is_leftover(source) => (
-                default(),
+                default,
                 "that of BitNet b1.58; the one in the file is known to be a leftover of its conversion",
             ),
             (None, Some(source)) => (source.to_owned(), "the one in the file"),
-            (None, None) => (default(), "that of BitNet b1.58, since the file has none"),
+            (None, None) => (default, "that of BitNet b1.58, since the file has none"),
         };
         info!("chat template: {choice}");
         Self::compile(source, tokenizer)

@@ -130,7 +130,8 @@ fn random_seed() -> u64 {
 pub fn inference(config: &Config, checkpoint: &Checkpoint) -> Result<Inference> {
     let context = context(config, checkpoint.hyperparameters())?;
     let mut pool = Pool::new(threads(config)?)?;
-    let model = Model::load(checkpoint, &mut pool)?;
+    let isa = isa(config)?;
+    let model = Model::load(checkpoint, isa, &mut pool)?;
     let options = InferenceOptions {
         context,
         slots: SLOTS,
@@ -140,7 +141,7 @@ pub fn inference(config: &Config, checkpoint: &Checkpoint) -> Result<Inference> 
         },
         max_rows: config.ubatch_size.min(context),
     };
-    Ok(Inference::new(model, pool, isa(config)?, options)?)
+    Ok(Inference::new(model, pool, isa, options)?)
 }
 
 /// The instruction set to compute with.

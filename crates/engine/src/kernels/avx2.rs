@@ -7,6 +7,7 @@ use std::arch::x86_64::{__m256, __m256i};
 use half::f16;
 
 use super::isa::Kernel;
+use super::screen::{NibbleSums, NibbleTile, WideQuad};
 use super::simd::{LANES, Simd};
 use super::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 
@@ -23,6 +24,8 @@ const TOKENS: usize = 2;
 const PACKED_RUN: usize = 7;
 /// Unpacked tiles whose products fit in 16 bits: each adds 4 · (2 · 128 · 2).
 const UNPACKED_RUN: usize = 15;
+/// Tiles of half codes whose products fit in 16 bits: each adds 2 · (2 · 15 · 128).
+const NIBBLE_RUN: usize = 4;
 /// How far ahead of the dot products tiles are fetched, in tiles; about the latency of memory.
 const PREFETCH: usize = 24;
 
@@ -117,6 +120,7 @@ impl Simd for Avx2 {
             x86::_mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
         }
         fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) -> () { dot_tiles(tiles, x, sums) }
+        fn dot_nibbles(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) -> () { dot_nibbles(tiles, x, sums) }
         fn prefetch_for_writing(target: *const f32) -> () {
             x86::_mm_prefetch::<{ x86::_MM_HINT_ET0 }>(target.cast())
         }
@@ -239,6 +243,39 @@ fn unpack(tile: &Tile, out: &mut UnpackedTile) {
                     x86::_mm256_storeu_si256(out.as_mut_ptr().cast(), x86::_mm256_and_si256(field, mask));
                 };
             }
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_nibbles(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
+    *sums = NibbleSums::default();
+    let mask = x86::_mm256_set1_epi8(15);
+    for (tiles, x) in tiles.chunks(NIBBLE_RUN).zip(x.chunks(NIBBLE_RUN * 2)) {
+        let mut high = [x86::_mm256_setzero_si256(); 2];
+        let mut low = [x86::_mm256_setzero_si256(); 2];
+        for (tile, x) in tiles.iter().zip(x.as_chunks::<2>().0) {
+            let ahead = tile.0.as_ptr().wrapping_add(PREFETCH * size_of::<Tile>());
+            x86::_mm_prefetch::<{ x86::_MM_HINT_T0 }>(ahead.cast());
+            let x = x.map(|x| (broadcast(x.high), broadcast(x.low)));
+            for part in 0..2 {
+                let packed = load(&tile.0, part);
+                let first = x86::_mm256_and_si256(packed, mask);
+                let second = x86::_mm256_and_si256(x86::_mm256_srli_epi16::<4>(packed), mask);
+                for (total, first_x, second_x) in
+                    [(&mut high[part], x[0].0, x[1].0), (&mut low[part], x[0].1, x[1].1)]
+                {
+                    let products = x86::_mm256_add_epi16(
+                        x86::_mm256_maddubs_epi16(first, first_x),
+                        x86::_mm256_maddubs_epi16(second, second_x),
+                    );
+                    *total = x86::_mm256_add_epi16(*total, products);
+                }
+            }
+        }
+        for part in 0..2 {
+            flush::<0>(high[part], &mut sums.high[part * ROWS..]);
+            flush::<0>(low[part], &mut sums.low[part * ROWS..]);
         }
     }
 }

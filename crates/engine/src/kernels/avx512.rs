@@ -7,6 +7,7 @@ use std::arch::x86_64::{__m512, __m512i};
 use half::f16;
 
 use super::isa::Kernel;
+use super::screen::{NibbleSums, NibbleTile, WideQuad};
 use super::simd::{LANES, Simd};
 use super::ternary::{BLOCK_TOKENS, QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 
@@ -86,6 +87,7 @@ impl Simd for Avx512 {
             x86::_mm_storeu_si128(out.as_mut_ptr().cast(), x86::_mm512_cvtsepi32_epi8(x86::_mm512_cvtps_epi32(a)))
         }
         fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) -> () { dot_tiles(tiles, x, sums) }
+        fn dot_nibbles(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) -> () { dot_nibbles(tiles, x, sums) }
         fn prefetch_for_writing(target: *const f32) -> () {
             x86::_mm_prefetch::<{ x86::_MM_HINT_ET0 }>(target.cast())
         }
@@ -184,6 +186,31 @@ fn unpack(tile: &Tile, out: &mut UnpackedTile) {
             // SAFETY: the reference is valid for 64 bytes.
             unsafe { x86::_mm512_storeu_si512(out.as_mut_ptr().cast(), x86::_mm512_and_si512(field, mask)) };
         }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn dot_nibbles(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
+    let zero = x86::_mm512_setzero_si512();
+    let mask = x86::_mm512_set1_epi8(15);
+    // Columns 0 to 3 and 4 to 7 of a tile apart, to hide the latency of the products.
+    let (mut high, mut low) = ([zero; 2], [zero; 2]);
+    for (tile, x) in tiles.iter().zip(x.as_chunks::<2>().0) {
+        x86::_mm_prefetch::<{ x86::_MM_HINT_T0 }>(
+            tile.0.as_ptr().wrapping_add(PREFETCH * size_of::<Tile>()).cast(),
+        );
+        let packed = load(&tile.0);
+        let halves = [packed, x86::_mm512_srli_epi32::<4>(packed)];
+        for (i, half) in halves.into_iter().enumerate() {
+            let half = x86::_mm512_and_si512(half, mask);
+            high[i] = x86::_mm512_dpbusd_epi32(high[i], half, broadcast(x[i].high));
+            low[i] = x86::_mm512_dpbusd_epi32(low[i], half, broadcast(x[i].low));
+        }
+    }
+    // SAFETY: both have sixteen elements.
+    unsafe {
+        x86::_mm512_storeu_si512(sums.high.as_mut_ptr().cast(), x86::_mm512_add_epi32(high[0], high[1]));
+        x86::_mm512_storeu_si512(sums.low.as_mut_ptr().cast(), x86::_mm512_add_epi32(low[0], low[1]));
     }
 }
 

@@ -90,6 +90,16 @@ impl FloatMatrix {
         }
     }
 
+    /// A matrix of F32 from memory; values: `[rows, columns]`.
+    pub fn from_f32(values: &[f32], columns: usize) -> io::Result<Self> {
+        let mut bytes = Buffer::zeroed(size_of_val(values))?;
+        for (bytes, value) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
+            *bytes = value.to_le_bytes();
+        }
+        let (rows, row_bytes) = (values.len() / columns, columns * size_of::<f32>());
+        Ok(Self { bytes, tensor_type: TensorType::F32, rows, columns, row_bytes })
+    }
+
     /// Number of rows: the vocabulary.
     #[must_use]
     pub fn rows(&self) -> usize {
@@ -117,6 +127,13 @@ impl FloatMatrix {
     /// One row as f32; `out` has the length of a row.
     pub fn row(&self, row: usize, out: &mut [f32]) -> Result<(), QuantError> {
         decode_row(self.tensor_type, self.row_bytes(row), out)
+    }
+
+    /// As many rows from `first` on as `out` has room for.
+    pub fn rows_from(&self, first: usize, out: &mut [f32]) -> Result<(), QuantError> {
+        let start = first * self.row_bytes;
+        let bytes = out.len() / self.columns * self.row_bytes;
+        decode_row(self.tensor_type, &self.bytes[start..start + bytes], out)
     }
 
     fn row_bytes(&self, row: usize) -> &[u8] {
@@ -155,15 +172,15 @@ impl Kernel for Logits<'_> {
             #[expect(unsafe_code, reason = "rows are multiplied in parallel")]
             let out = unsafe { out.part(start + rows.start..start + rows.end) };
             for (out, row) in out.iter_mut().zip(rows.clone()) {
-                *out = dot(simd, matrix, row, x.padded(token));
+                *out = row_product(simd, matrix, row, x.padded(token));
             }
         }
     }
 }
 
-/// Four sums of sixteen lanes: chunk `i` of sixteen elements is added to sum `i % 4`.
+/// The product of one row with the padded row `x`, in four sums of sixteen lanes: chunk `i` of sixteen elements is added to sum `i % 4`.
 #[inline(always)]
-fn dot<S: Simd>(simd: S, matrix: &FloatMatrix, row: usize, x: &[f32]) -> f32 {
+pub(super) fn row_product<S: Simd>(simd: S, matrix: &FloatMatrix, row: usize, x: &[f32]) -> f32 {
     let bytes = matrix.row_bytes(row);
     let x = x.as_chunks::<LANES>().0;
     let mut sums = [simd.splat(0.0); 4];

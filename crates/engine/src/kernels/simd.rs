@@ -6,6 +6,7 @@
 
 use half::f16;
 
+use super::screen::{NIBBLE_COLUMNS, NibbleSums, NibbleTile, WideQuad};
 use super::ternary::{QUADS, Quad, TILE_COLUMNS, TILE_ROWS, Tile, UnpackedTile};
 
 /// Sixteen f32, or anything else that comes in sixteens.
@@ -45,6 +46,8 @@ pub(super) trait Simd: Copy {
     /// Adds to `sums[t]` the dot products of 32 unpacked rows with token `t` of a block of at most [`BLOCK_TOKENS`] tokens;
     /// x: `[columns / 4, tokens]`.
     fn dot_unpacked(self, tiles: &[UnpackedTile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]);
+    /// Sums of half codes times half activations, for sixteen rows; x: `[columns / 4]`.
+    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums);
     /// Asks for the cache line of `target`, which will be written.
     fn prefetch_for_writing(self, target: *const f32);
     /// Multiplies and adds int8 in registers, as fast as the instructions go; returns the number of multiply-adds.
@@ -168,6 +171,19 @@ impl Simd for Scalar {
                             *sum += i32::from(tile.code(row, 4 * quad + column)) * i32::from(x);
                         }
                     }
+                }
+            }
+        }
+    }
+
+    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
+        *sums = NibbleSums::default();
+        for (tile, x) in tiles.iter().zip(x.as_chunks::<{ NIBBLE_COLUMNS / 4 }>().0) {
+            for row in 0..LANES {
+                for column in 0..NIBBLE_COLUMNS {
+                    let (nibble, x) = (i32::from(tile.nibble(row, column)), x[column / 4]);
+                    sums.high[row] += nibble * i32::from(x.high[column % 4]);
+                    sums.low[row] += nibble * i32::from(x.low[column % 4]);
                 }
             }
         }

@@ -6,8 +6,8 @@ use super::profile::{Profile, Stage};
 use super::weights::Model;
 use crate::checkpoint::Hyperparameters;
 use crate::kernels::{
-    Activations, Angles, Attention, CacheType, Isa, Place, Rows, logits, matmul, matmul_add, matmul_gated,
-    norm, norm_quantize,
+    Activations, Angles, Attention, CacheType, Candidate, Demand, Isa, Place, Rows, Search, logits, matmul,
+    matmul_add, matmul_gated, norm, norm_quantize,
 };
 use crate::pool::Pool;
 use crate::quant::QuantError;
@@ -23,6 +23,15 @@ pub struct Row {
     pub position: usize,
     /// Whether the logits after it are wanted.
     pub logits: bool,
+}
+
+/// The logits of one row: all, or those that were asked for.
+#[derive(Clone, Copy, Debug)]
+pub enum Logits<'a> {
+    /// `[vocabulary]`
+    All(&'a [f32]),
+    /// Sorted by id.
+    Some(&'a [Candidate]),
 }
 
 /// What an [`Inference`] makes room for.
@@ -107,8 +116,11 @@ pub struct Inference {
     attended: Rows,
     gated: Rows,
     ffn_codes: Activations,
+    /// The states after the last norm of the rows whose logits are wanted.
     last: Rows,
+    /// Their logits, once somebody asks; empty before.
     logits: Vec<f32>,
+    search: Search,
     profile: Profile,
 }
 
@@ -138,6 +150,7 @@ impl Inference {
             ffn_codes: Activations::with_capacity(max_rows, ffn),
             last: Rows::with_capacity(max_rows, hidden),
             logits: Vec::new(),
+            search: Search::default(),
             profile: Profile::default(),
             model,
             pool,
@@ -178,7 +191,7 @@ impl Inference {
         self.embed(rows)?;
         self.profile.end(Stage::Embed);
         self.run_layers();
-        self.compute_logits(rows);
+        self.keep_last(rows);
         self.profile.end(Stage::Head);
         Ok(())
     }
@@ -187,9 +200,38 @@ impl Inference {
     ///
     /// # Panics
     /// When fewer rows asked for logits.
-    pub fn logits(&mut self, index: usize) -> &mut [f32] {
+    pub fn logits(&mut self, index: usize) -> &[f32] {
         let vocab_size = self.model.hyperparameters.vocab_size;
-        &mut self.logits[index * vocab_size..(index + 1) * vocab_size]
+        if self.logits.is_empty() {
+            // For all rows at once, so that the head is read once; the memory is kept.
+            self.profile.start();
+            self.logits.resize(self.last.rows() * vocab_size, 0.0);
+            logits(&mut self.pool, self.isa, self.model.head(), &self.last, &mut self.logits);
+            self.profile.end(Stage::Head);
+        }
+        &self.logits[index * vocab_size..(index + 1) * vocab_size]
+    }
+
+    /// Those logits of the `index`-th row that `demand` asks for, if they can be found without computing all; see [`Search`].
+    ///
+    /// # Panics
+    /// When fewer rows asked for logits.
+    pub fn select(
+        &mut self,
+        index: usize,
+        demand: Option<Demand>,
+        touched: impl Iterator<Item = u32> + Clone,
+    ) -> Logits<'_> {
+        if let (Some(demand), Some(screen)) = (demand, &self.model.screen) {
+            self.profile.start();
+            let (matrices, x) = ((self.model.head(), screen), (&self.last, index));
+            let found = self.search.run(&mut self.pool, self.isa, matrices, x, demand, touched);
+            self.profile.end(Stage::Head);
+            if found {
+                return Logits::Some(self.search.candidates());
+            }
+        }
+        Logits::All(self.logits(index))
     }
 
     /// The model.
@@ -299,16 +341,15 @@ impl Inference {
         }
     }
 
-    fn compute_logits(&mut self, rows: &[Row]) {
+    /// Normalizes the last states of the rows whose logits are wanted.
+    fn keep_last(&mut self, rows: &[Row]) {
         let wanted = rows.iter().filter(|row| row.logits).count();
         self.last.set_rows(wanted);
         let indices = rows.iter().enumerate().filter(|(_, row)| row.logits).map(|(index, _)| index);
         for (last, index) in indices.enumerate() {
             self.last.row_mut(last).copy_from_slice(self.x.row(index));
         }
-        let Hyperparameters { vocab_size, rms_eps, .. } = self.model.hyperparameters;
-        self.logits.resize(wanted * vocab_size, 0.0);
-        norm(self.isa, &mut self.last, &self.model.output_norm, rms_eps);
-        logits(&mut self.pool, self.isa, self.model.head(), &self.last, &mut self.logits);
+        norm(self.isa, &mut self.last, &self.model.output_norm, self.model.hyperparameters.rms_eps);
+        self.logits.clear();
     }
 }

@@ -4,6 +4,6 @@ mod forward;
 mod profile;
 mod weights;
 
-pub use forward::{ForwardError, Inference, InferenceError, InferenceOptions, Row};
+pub use forward::{ForwardError, Inference, InferenceError, InferenceOptions, Logits, Row};
 pub use profile::{Profile, Stage};
 pub use weights::{LoadError, Model};

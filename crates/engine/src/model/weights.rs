@@ -2,11 +2,14 @@
 
 use crate::checkpoint::{Checkpoint, CheckpointError, Hyperparameters};
 use crate::kernels::{
-    FloatMatrix, FloatMatrixError, HeadShape, MAX_COLUMNS, MAX_HEAD_DIM, PackError, PaddedVector,
-    TernaryMatrix,
+    FloatMatrix, FloatMatrixError, HeadShape, Isa, MAX_COLUMNS, MAX_HEAD_DIM, PackError, PaddedVector,
+    Screen, ScreenError, TernaryMatrix,
 };
 use crate::pool::Pool;
 use crate::quant::{QuantError, TernaryRows};
+
+/// Elements from which a search in an 8-bit copy of the head is faster than reading the head.
+const WORTH_SCREENING: usize = 1 << 22;
 
 /// All weights of a model, and its shape.
 #[derive(Debug)]
@@ -17,6 +20,8 @@ pub struct Model {
     pub(super) output_norm: PaddedVector,
     /// `None` when the embedding is also the output head.
     pub(super) output: Option<FloatMatrix>,
+    /// The 8-bit copy of the output head; `None` when the head is so small that reading it whole is as good.
+    pub(super) screen: Option<Screen>,
 }
 
 /// The weights of one transformer block.
@@ -49,6 +54,9 @@ pub enum LoadError {
     /// The embedding or output head cannot be loaded.
     #[error(transparent)]
     FloatMatrix(#[from] FloatMatrixError),
+    /// The output head cannot be copied.
+    #[error(transparent)]
+    Screen(#[from] ScreenError),
     /// The model is larger in some direction than the kernels allow for.
     #[error("{what} is {value}; the kernels allow at most {limit}")]
     TooLarge {
@@ -63,7 +71,7 @@ pub enum LoadError {
 
 impl Model {
     /// Reads all weights; the checkpoint is not needed afterwards.
-    pub fn load(checkpoint: &Checkpoint, pool: &mut Pool) -> Result<Self, LoadError> {
+    pub fn load(checkpoint: &Checkpoint, isa: Isa, pool: &mut Pool) -> Result<Self, LoadError> {
         let hyperparameters = checkpoint.hyperparameters().clone();
         let Hyperparameters { vocab_size, hidden, ffn, head_dim, tied_head, .. } = hyperparameters;
         for (what, value, limit) in [
@@ -81,11 +89,17 @@ impl Model {
         } else {
             Some(FloatMatrix::load(pool, checkpoint.matrix("output.weight", vocab_size, hidden)?)?)
         };
+        let head = output.as_ref().unwrap_or(&embedding);
+        let screen = if vocab_size * hidden < WORTH_SCREENING {
+            None
+        } else {
+            Some(Screen::build(pool, isa, vocab_size, hidden, |first, out| head.rows_from(first, out))?)
+        };
         let layers = (0..hyperparameters.layers)
             .map(|index| Layer::load(checkpoint, pool, &hyperparameters, index))
             .collect::<Result<_, _>>()?;
         let output_norm = checkpoint.vector("output_norm.weight", hidden)?.into();
-        Ok(Self { hyperparameters, embedding, layers, output_norm, output })
+        Ok(Self { hyperparameters, embedding, layers, output_norm, output, screen })
     }
 
     /// The model's shape.
@@ -108,7 +122,10 @@ impl Model {
             [&layer.qkv, &layer.attention_output, &layer.gate_up, &layer.down]
         }
         let ternary = self.layers.iter().flat_map(matrices).map(TernaryMatrix::as_bytes);
-        ternary.chain([self.head().as_bytes()]).collect()
+        match &self.screen {
+            Some(screen) => ternary.chain(screen.buffers()).collect(),
+            None => ternary.chain([self.head().as_bytes()]).collect(),
+        }
     }
 
     /// The matrix that turns the last hidden state into logits.

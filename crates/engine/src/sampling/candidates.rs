@@ -2,12 +2,7 @@
 
 use std::cmp::Ordering;
 
-/// A token that may be chosen. Its logit is a number, and greater than minus infinity.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Candidate {
-    pub(super) id: u32,
-    pub(super) logit: f32,
-}
+use crate::kernels::Candidate;
 
 /// Best first: the greater logit, then the lower id.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that sorting takes")]
@@ -47,7 +42,7 @@ pub(super) fn select_best(logits: &[f32], count: usize, best: &mut Vec<Candidate
 }
 
 /// Keeps the `count` best, of which the last is the worst.
-fn truncate(candidates: &mut Vec<Candidate>, count: usize) {
+pub(super) fn truncate(candidates: &mut Vec<Candidate>, count: usize) {
     if candidates.len() > count {
         candidates.select_nth_unstable_by(count - 1, best_first);
         candidates.truncate(count);

@@ -57,12 +57,23 @@ impl Penalties {
         if !self.are_on() {
             return;
         }
-        for (&token, &count) in &self.counts {
+        for &token in self.counts.keys() {
             if let Some(logit) = logits.get_mut(token as usize) {
-                *logit = if *logit > 0.0 { *logit / self.repeat } else { *logit * self.repeat };
-                *logit -= count as f32 * self.frequency + self.presence;
+                *logit = self.lowered(token, *logit);
             }
         }
+    }
+
+    /// The logit of a token after the penalties.
+    pub(super) fn lowered(&self, token: u32, logit: f32) -> f32 {
+        let Some(&count) = self.counts.get(&token) else { return logit };
+        let logit = if logit > 0.0 { logit / self.repeat } else { logit * self.repeat };
+        logit - (count as f32 * self.frequency + self.presence)
+    }
+
+    /// Tokens whose logits it lowers.
+    pub(super) fn tokens(&self) -> impl Iterator<Item = u32> + Clone {
+        self.counts.keys().copied()
     }
 }
 

@@ -1,10 +1,12 @@
 //! The stages from logits to a token.
 
 use super::SamplingParameters;
-use super::candidates::{Candidate, keep_mass, select_all, select_best};
+use super::candidates::{best_first, keep_mass, select_all, select_best, truncate};
 use super::exponential::{below, exp};
 use super::penalties::Penalties;
 use super::random::Random;
+use crate::kernels::{Candidate, Demand};
+use crate::model::Logits;
 
 /// Every logit is minus infinity or not a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,8 +42,36 @@ impl Sampler {
         self.penalties.accept(token);
     }
 
-    /// The next token; `logits: [vocabulary]`. Does not [`accept`](Self::accept) it.
-    pub fn sample(&mut self, logits: &[f32]) -> Result<u32, NoTokenLeft> {
+    /// Which logits [`sample`](Self::sample) can do with; `None`: all.
+    #[must_use]
+    pub fn demand(&self) -> Option<Demand> {
+        /// More than the error of the exponential.
+        const MARGIN: f32 = 0.01;
+        let SamplingParameters { temperature, top_k, top_p, min_p, .. } = self.parameters;
+        match top_k {
+            _ if temperature == 0.0 => Some(Demand::Top(1)),
+            0 if top_p >= 1.0 && min_p > 0.0 => Some(Demand::Within(MARGIN - min_p.ln())),
+            0 => None,
+            top_k => Some(Demand::Top(top_k)),
+        }
+    }
+
+    /// Tokens whose logits are changed before the choice: these are needed besides what [`demand`](Self::demand) says.
+    pub fn touched(&self) -> impl Iterator<Item = u32> + Clone {
+        self.parameters.logit_bias.iter().map(|&(token, _)| token).chain(self.penalties.tokens())
+    }
+
+    /// The next token. Does not [`accept`](Self::accept) it.
+    pub fn sample(&mut self, logits: Logits<'_>) -> Result<u32, NoTokenLeft> {
+        match logits {
+            Logits::All(logits) => self.select(logits),
+            Logits::Some(found) => self.select_found(found),
+        }
+        self.draw()
+    }
+
+    /// The tokens that remain of all.
+    fn select(&mut self, logits: &[f32]) {
         let mut logits = logits;
         if self.penalties.are_on() || !self.parameters.logit_bias.is_empty() {
             self.adjusted.clear();
@@ -54,12 +84,37 @@ impl Sampler {
             self.penalties.apply(&mut self.adjusted);
             logits = &self.adjusted;
         }
-        match self.parameters.top_k {
-            _ if self.parameters.temperature == 0.0 => select_best(logits, 1, &mut self.candidates),
-            0 => select_all(logits, &mut self.candidates),
-            top_k => select_best(logits, top_k, &mut self.candidates),
+        match self.kept() {
+            Some(count) => select_best(logits, count, &mut self.candidates),
+            None => select_all(logits, &mut self.candidates),
         }
-        self.draw()
+    }
+
+    /// The tokens that remain of those found, which are the same as of all.
+    fn select_found(&mut self, found: &[Candidate]) {
+        self.candidates.clear();
+        for &Candidate { id, mut logit } in found {
+            for (_, bias) in self.parameters.logit_bias.iter().filter(|(token, _)| *token == id) {
+                logit += bias;
+            }
+            logit = self.penalties.lowered(id, logit);
+            if logit > f32::NEG_INFINITY {
+                self.candidates.push(Candidate { id, logit });
+            }
+        }
+        if let Some(count) = self.kept() {
+            truncate(&mut self.candidates, count);
+            self.candidates.sort_unstable_by(best_first);
+        }
+    }
+
+    /// How many of the best tokens remain; `None`: all.
+    fn kept(&self) -> Option<usize> {
+        match self.parameters.top_k {
+            _ if self.parameters.temperature == 0.0 => Some(1),
+            0 => None,
+            top_k => Some(top_k),
+        }
     }
 
     /// Chooses from `candidates`, which are sorted or all tokens by id.

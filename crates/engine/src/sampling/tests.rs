@@ -3,6 +3,8 @@ use std::time::Instant;
 use proptest::prelude::*;
 
 use super::*;
+use crate::kernels::{Candidate, Demand};
+use crate::model::Logits;
 
 /// Every token with the probability that its logit says.
 fn plain() -> SamplingParameters {
@@ -23,7 +25,7 @@ fn counts(parameters: &SamplingParameters, logits: &[f32], draws: usize) -> Vec<
     let mut sampler = Sampler::new(parameters);
     let mut counts = vec![0; logits.len()];
     for _ in 0..draws {
-        counts[sampler.sample(logits).unwrap() as usize] += 1;
+        counts[sampler.sample(Logits::All(logits)).unwrap() as usize] += 1;
     }
     counts
 }
@@ -87,7 +89,7 @@ fn bias_and_penalties_act_before_the_cuts() {
     let mut sampler =
         Sampler::new(&SamplingParameters { presence_penalty: 1.0, repeat_last_n: 2, ..greedy() });
     let chosen = [(); 6].map(|()| {
-        let token = sampler.sample(&logits).unwrap();
+        let token = sampler.sample(Logits::All(&logits)).unwrap();
         sampler.accept(token);
         token
     });
@@ -97,8 +99,8 @@ fn bias_and_penalties_act_before_the_cuts() {
 #[test]
 fn equal_logits_go_to_the_lower_id() {
     let mut sampler = Sampler::new(&greedy());
-    assert_eq!(sampler.sample(&[0.0, 7.0, 7.0, -1.0]), Ok(1));
-    assert_eq!(sampler.sample(&[-0.0, 0.0]), Ok(0));
+    assert_eq!(sampler.sample(Logits::All(&[0.0, 7.0, 7.0, -1.0])), Ok(1));
+    assert_eq!(sampler.sample(Logits::All(&[-0.0, 0.0])), Ok(0));
     let top_1 = SamplingParameters { top_k: 1, ..plain() };
     assert_eq!(counts(&top_1, &[1.0; 500], 9)[0], 9);
 }
@@ -107,9 +109,9 @@ fn equal_logits_go_to_the_lower_id() {
 fn infinite_logits_win_and_missing_ones_are_an_error() {
     for parameters in [plain(), greedy(), SamplingParameters::default()] {
         let mut sampler = Sampler::new(&parameters);
-        assert_eq!(sampler.sample(&[1.0, f32::INFINITY, f32::NAN]), Ok(1));
-        assert_eq!(sampler.sample(&[f32::NAN, f32::NEG_INFINITY]), Err(NoTokenLeft));
-        assert_eq!(sampler.sample(&[]), Err(NoTokenLeft));
+        assert_eq!(sampler.sample(Logits::All(&[1.0, f32::INFINITY, f32::NAN])), Ok(1));
+        assert_eq!(sampler.sample(Logits::All(&[f32::NAN, f32::NEG_INFINITY])), Err(NoTokenLeft));
+        assert_eq!(sampler.sample(Logits::All(&[])), Err(NoTokenLeft));
     }
 }
 
@@ -119,7 +121,7 @@ fn a_seed_gives_the_same_tokens_for_ever() {
     let draw = |seed| {
         let mut sampler =
             Sampler::new(&SamplingParameters { seed, top_k: 0, ..SamplingParameters::default() });
-        [(); 8].map(|()| sampler.sample(&logits).unwrap())
+        [(); 8].map(|()| sampler.sample(Logits::All(&logits)).unwrap())
     };
     assert_eq!(draw(42), draw(42));
     assert_ne!(draw(42), draw(43));
@@ -146,7 +148,7 @@ fn a_vocabulary_of_full_size_is_sampled_quickly() {
         let mut sampler = Sampler::new(&parameters);
         let start = Instant::now();
         for _ in 0..20 {
-            let token = sampler.sample(&logits).unwrap();
+            let token = sampler.sample(Logits::All(&logits)).unwrap();
             sampler.accept(token);
         }
         println!("{name}: {:?} a token", start.elapsed() / 20);
@@ -192,7 +194,7 @@ proptest! {
             sampler.accept(token);
         }
         for _ in 0..10 {
-            match sampler.sample(&logits) {
+            match sampler.sample(Logits::All(&logits)) {
                 Ok(token) => {
                     prop_assert!(!forbidden(token as usize));
                     sampler.accept(token);
@@ -204,7 +206,7 @@ proptest! {
 
     #[test]
     fn one_candidate_is_the_greedy_choice(logits in any_logits(), parameters in any_parameters()) {
-        let sample = |parameters: SamplingParameters| Sampler::new(&parameters).sample(&logits);
+        let sample = |parameters: SamplingParameters| Sampler::new(&parameters).sample(Logits::All(&logits));
         let expected = sample(SamplingParameters { temperature: 0.0, ..parameters.clone() });
         prop_assert_eq!(sample(SamplingParameters { top_k: 1, ..parameters.clone() }), expected);
         prop_assert_eq!(sample(SamplingParameters { top_p: 0.0, ..parameters.clone() }), expected);
@@ -214,8 +216,53 @@ proptest! {
     fn the_same_seed_gives_the_same_tokens(logits in any_logits(), parameters in any_parameters()) {
         let draw = || {
             let mut sampler = Sampler::new(&parameters);
-            [(); 10].map(|()| sampler.sample(&logits).inspect(|&token| sampler.accept(token)))
+            [(); 10].map(|()| sampler.sample(Logits::All(&logits)).inspect(|&token| sampler.accept(token)))
         };
         prop_assert_eq!(draw(), draw());
+    }
+}
+
+/// What a search for `sampler`'s demand finds, and some more.
+fn found(sampler: &Sampler, logits: &[f32], more: usize) -> Option<Vec<Candidate>> {
+    let touched: Vec<u32> = sampler.touched().collect();
+    let mut others: Vec<u32> = (0..logits.len() as u32).filter(|id| !touched.contains(id)).collect();
+    others.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
+    let best = logits[*others.first()? as usize];
+    let wanted = match sampler.demand()? {
+        Demand::Top(count) => count,
+        Demand::Within(distance) => others.partition_point(|&id| logits[id as usize] >= best - distance),
+    };
+    others.truncate(wanted + more);
+    let ids = others.into_iter().chain(touched.into_iter().filter(|&id| (id as usize) < logits.len()));
+    let mut found: Vec<_> = ids.map(|id| Candidate { id, logit: logits[id as usize] }).collect();
+    found.sort_by_key(|candidate| candidate.id);
+    found.dedup_by_key(|candidate| candidate.id);
+    Some(found)
+}
+
+proptest! {
+    #[test]
+    fn the_logits_in_demand_give_the_same_tokens_as_all(
+        logits in prop::collection::vec(prop_oneof![-9.0..9.0_f32, (-4_i8..4).prop_map(f32::from)], 1..200),
+        (temperature, top_k) in (prop::sample::select(vec![0.0, 0.7, 1.3_f32]), 0..50_usize),
+        (top_p, min_p) in (prop::sample::select(vec![0.5, 0.95, 1.0_f32]), prop::sample::select(vec![0.0, 0.05, 0.4_f32])),
+        (repeat_penalty, presence_penalty) in (0.5..2.0_f32, -1.0..1.0_f32),
+        logit_bias in prop::collection::vec((0..220_u32, prop_oneof![Just(f32::NEG_INFINITY), -5.0..5.0_f32]), 0..4),
+        more in 0..9_usize,
+        seed in any::<u64>(),
+    ) {
+        let parameters = SamplingParameters {
+            temperature, top_k, top_p, min_p, repeat_penalty, presence_penalty, logit_bias, seed,
+            ..SamplingParameters::default()
+        };
+        let (mut all, mut some) = (Sampler::new(&parameters), Sampler::new(&parameters));
+        for _ in 0..12 {
+            let expected = all.sample(Logits::All(&logits));
+            let Some(found) = found(&some, &logits, more) else { break };
+            prop_assert_eq!(some.sample(Logits::Some(&found)), expected);
+            let Ok(token) = expected else { break };
+            all.accept(token);
+            some.accept(token);
+        }
     }
 }

@@ -7,6 +7,7 @@ use tracing::info;
 
 use super::text::{AnswerText, Visible};
 use super::{Event, Finish, FinishReason, Generation, Logprobs, Piece, Progress, Token};
+use crate::model::Inference;
 use crate::sampling::{NoTokenLeft, Sampler, log_probabilities};
 use crate::tokenizer::Tokenizer;
 
@@ -84,25 +85,33 @@ impl Job {
 
     /// `logits` decide how likely `id`, the next token of the prompt, was.
     pub(super) fn prompt_token(&mut self, id: u32, logits: &[f32]) {
-        let token = self.token(id, logits);
-        self.send(Event::Prompt(token));
+        let logprobs = self.logprobs.map(|top| logprobs(logits, id, top));
+        self.send(Event::Prompt(Token { id, logprobs }));
     }
 
     /// Chooses the next token of the answer and sends what becomes visible by it.
-    pub(super) fn sample(&mut self, logits: &[f32], tokenizer: &Tokenizer) -> Result<u32, End> {
+    pub(super) fn sample(
+        &mut self,
+        inference: &mut Inference,
+        index: usize,
+        tokenizer: &Tokenizer,
+    ) -> Result<u32, End> {
         let answering = *self.answering.get_or_insert_with(Instant::now);
         self.progress.prompt_time = answering - self.started;
         if self.progress.generated == self.max_tokens {
             return Err(FinishReason::Length.into());
         }
-        let id = self.sampler.sample(logits)?;
+        // Probabilities are of all tokens.
+        let demand = self.sampler.demand().filter(|_| self.logprobs.is_none());
+        let id = self.sampler.sample(inference.select(index, demand, self.sampler.touched()))?;
         self.sampler.accept(id);
         self.progress.generated += 1;
         self.progress.generation_time = answering.elapsed();
         if tokenizer.end_of_generation().contains(&id) {
             return Err(FinishReason::EndOfGeneration.into());
         }
-        let token = self.token(id, logits);
+        let logprobs = self.logprobs.map(|top| logprobs(inference.logits(index), id, top));
+        let token = Token { id, logprobs };
         // Control tokens mean something to the model and nothing to a reader.
         let bytes =
             if tokenizer.is_control(id) { &[] } else { tokenizer.token_bytes(id).unwrap_or_default() };
@@ -139,14 +148,6 @@ impl Job {
         self.send(Event::Failed(reason.to_owned()));
     }
 
-    fn token(&self, id: u32, logits: &[f32]) -> Token {
-        let logprobs = self.logprobs.map(|top| {
-            let (chosen, top) = log_probabilities(logits, id, top);
-            Logprobs { logprob: chosen.logprob, top }
-        });
-        Token { id, logprobs }
-    }
-
     /// Sends what became visible; returns the stop string that ends the answer here.
     fn show(&self, Visible { text, tokens, stopped }: Visible) -> Option<String> {
         if !text.is_empty() || !tokens.is_empty() {
@@ -159,4 +160,9 @@ impl Job {
         // Nobody listens: the job is dropped before the next step.
         self.events.send(event).ok();
     }
+}
+
+fn logprobs(logits: &[f32], id: u32, top: usize) -> Logprobs {
+    let (chosen, top) = log_probabilities(logits, id, top);
+    Logprobs { logprob: chosen.logprob, top }
 }

@@ -260,16 +260,15 @@ impl Thread {
         let mut sampled = Vec::with_capacity(step.outputs.len());
         let mut ended = Vec::new();
         for (index, output) in step.outputs.iter().enumerate() {
-            let logits = self.inference.logits(index);
             match *output {
                 Output::Prompt { sequence, token } => {
                     if let Some(job) = self.jobs.get_mut(&sequence) {
-                        job.prompt_token(token, logits);
+                        job.prompt_token(token, self.inference.logits(index));
                     }
                 }
                 Output::Sample(id) => {
                     let Some(job) = self.jobs.get_mut(&id) else { continue };
-                    match job.sample(logits, &self.tokenizer) {
+                    match job.sample(&mut self.inference, index, &self.tokenizer) {
                         Ok(token) => sampled.push((id, Sampled::Next(token))),
                         Err(end) => {
                             sampled.push((id, Sampled::End));

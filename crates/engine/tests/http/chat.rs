@@ -60,7 +60,8 @@ async fn a_whole_answer_has_openais_shape() {
 #[tokio::test]
 async fn a_streamed_answer_has_openais_chunks() {
     let server = Server::start(&[]).await;
-    let body = request(&json!({ "max_tokens": 1, "model": "any", "stream_options": { "include_usage": true } }));
+    let body =
+        request(&json!({ "max_tokens": 1, "model": "any", "stream_options": { "include_usage": true } }));
     let (chunks, done) = server.stream(PATH, body).await.rest().await;
     assert!(done);
     let chunk = |choices: Value, usage: Value| {
@@ -74,9 +75,7 @@ async fn a_streamed_answer_has_openais_chunks() {
             "usage": usage,
         })
     };
-    let choice = |delta: Value, reason: Value| {
-        json!([{ "index": 0, "delta": delta, "logprobs": null, "finish_reason": reason }])
-    };
+    let choice = |delta: Value, reason: Value| json!([{ "index": 0, "delta": delta, "logprobs": null, "finish_reason": reason }]);
     let counts = json!({
         "prompt_tokens": 15,
         "completion_tokens": 1,
@@ -86,7 +85,10 @@ async fn a_streamed_answer_has_openais_chunks() {
     let mut last = chunk(json!([]), counts);
     last["timings"] = json!("…");
     let expected = [
-        chunk(choice(json!({ "role": "assistant", "content": "", "refusal": null }), json!(null)), json!(null)),
+        chunk(
+            choice(json!({ "role": "assistant", "content": "", "refusal": null }), json!(null)),
+            json!(null),
+        ),
         chunk(choice(json!({ "content": joined(&chunks) }), json!(null)), json!(null)),
         chunk(choice(json!({}), json!("length")), json!(null)),
         last,
@@ -113,7 +115,8 @@ async fn the_streamed_text_is_the_whole_text_whatever_the_seed() {
 #[tokio::test]
 async fn the_same_seed_gives_the_same_text_with_and_without_the_cache() {
     let server = Server::start(&[]).await;
-    let body = |seed: i64, cache: bool| request(&json!({ "temperature": 1, "seed": seed, "cache_prompt": cache }));
+    let body =
+        |seed: i64, cache: bool| request(&json!({ "temperature": 1, "seed": seed, "cache_prompt": cache }));
     let first = server.ask(PATH, &body(7, false)).await;
     let again = server.ask(PATH, &body(7, true)).await;
     assert_eq!(content(&first), content(&again));
@@ -170,7 +173,8 @@ async fn an_answer_ends_at_the_end_of_a_turn() {
     let answer = server.ask(PATH, &body).await;
     assert_eq!((content(&answer), &answer["choices"][0]["finish_reason"]), ("", &json!("stop")));
     assert_eq!(answer["usage"]["completion_tokens"], 1);
-    let answer = server.ask(PATH, &request(&json!({ "logit_bias": { "1801": 100 }, "ignore_eos": true }))).await;
+    let answer =
+        server.ask(PATH, &request(&json!({ "logit_bias": { "1801": 100 }, "ignore_eos": true }))).await;
     assert_eq!(answer["usage"]["completion_tokens"], 12);
 }
 

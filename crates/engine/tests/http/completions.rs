@@ -43,7 +43,11 @@ async fn text_and_its_tokens_are_the_same_prompt() {
     let text = |answer: Value| answer["choices"][0]["text"].clone();
     let expected = text(server.ask(PATH, &request(&json!({}))).await);
     for prompt in [json!(["Hello there"]), json!(tokens), json!([tokens])] {
-        assert_eq!(text(server.ask(PATH, &request(&json!({ "prompt": prompt }))).await), expected, "{prompt}");
+        assert_eq!(
+            text(server.ask(PATH, &request(&json!({ "prompt": prompt }))).await),
+            expected,
+            "{prompt}"
+        );
     }
 }
 
@@ -67,7 +71,8 @@ async fn log_probabilities_are_parallel_arrays() {
     let answer = server.ask(PATH, &request(&json!({ "logprobs": 2 }))).await;
     let choice = &answer["choices"][0];
     let logprobs = &choice["logprobs"];
-    let tokens: Vec<_> = logprobs["tokens"].as_array().unwrap().iter().map(|token| token.as_str().unwrap()).collect();
+    let tokens: Vec<_> =
+        logprobs["tokens"].as_array().unwrap().iter().map(|token| token.as_str().unwrap()).collect();
     assert_eq!(tokens.concat(), choice["text"].as_str().unwrap());
     for index in 0..3 {
         let top = logprobs["top_logprobs"][index].as_object().unwrap();
@@ -91,7 +96,10 @@ async fn echo_with_log_probabilities_scores_the_prompt() {
     assert_eq!(column("tokens")[0], "<|begin_of_text|>");
     assert_eq!(column("token_logprobs")[0], json!(null), "nothing comes before the first");
     assert!(column("token_logprobs")[1..].iter().all(Value::is_number));
-    assert_eq!(column("token_logprobs")[5..], *plain["choices"][0]["logprobs"]["token_logprobs"].as_array().unwrap());
+    assert_eq!(
+        column("token_logprobs")[5..],
+        *plain["choices"][0]["logprobs"]["token_logprobs"].as_array().unwrap()
+    );
     assert_eq!(column("text_offset")[..2], [json!(0), json!(0)], "the first token is not part of the text");
 
     // Scoring only, in prompt batches of any size.

@@ -29,7 +29,9 @@ async fn a_completion_has_llama_servers_shape() {
         (&timings["cache_n"], &timings["prompt_n"], &timings["predicted_n"]),
         (&json!(0), &json!(5), &json!(3))
     );
-    for name in ["prompt_ms", "prompt_per_token_ms", "prompt_per_second", "predicted_ms", "predicted_per_second"] {
+    for name in
+        ["prompt_ms", "prompt_per_token_ms", "prompt_per_second", "predicted_ms", "predicted_per_second"]
+    {
         assert!(timings[name].as_f64().unwrap() > 0.0, "{name} in {timings}");
     }
     let expected = json!({
@@ -69,7 +71,8 @@ async fn a_streamed_completion_is_the_same_in_pieces() {
     assert!(chunks.iter().all(|chunk| chunk["stop"] == false));
     let text: String = chunks.iter().map(|chunk| chunk["content"].as_str().unwrap()).collect();
     assert_eq!(text, whole["content"].as_str().unwrap());
-    let tokens: Vec<Value> = chunks.iter().flat_map(|chunk| chunk["tokens"].as_array().unwrap().clone()).collect();
+    let tokens: Vec<Value> =
+        chunks.iter().flat_map(|chunk| chunk["tokens"].as_array().unwrap().clone()).collect();
     assert_eq!(json!(tokens), whole["tokens"]);
     for name in ["stop", "stop_type", "tokens_predicted", "tokens_evaluated", "truncated", "prompt"] {
         assert_eq!(last[name], whole[name], "{name}");
@@ -120,7 +123,11 @@ async fn text_becomes_tokens_and_text_again() {
     let server = Server::start(&[]).await;
     let ids = async |body: Value| server.ask("/tokenize", &body).await["tokens"].clone();
     let plain = ids(json!({ "content": "Hello<|eot_id|>" })).await;
-    assert_eq!(plain.as_array().unwrap().last(), Some(&json!(1801)), "names of special tokens count by default");
+    assert_eq!(
+        plain.as_array().unwrap().last(),
+        Some(&json!(1801)),
+        "names of special tokens count by default"
+    );
     let text = ids(json!({ "content": "Hello<|eot_id|>", "parse_special": false })).await;
     assert!(text.as_array().unwrap().len() > plain.as_array().unwrap().len());
     let special = ids(json!({ "content": "", "add_special": true })).await;

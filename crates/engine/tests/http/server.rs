@@ -14,7 +14,8 @@ use tokio::task::JoinHandle;
 
 use super::client::{Events, Reply, request, send, whole};
 
-pub(crate) const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/nano64/model-i2_s.gguf");
+pub(crate) const MODEL: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/nano64/model-i2_s.gguf");
 
 pub(crate) struct Server {
     pub address: SocketAddr,

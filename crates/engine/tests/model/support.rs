@@ -24,7 +24,7 @@ pub(crate) fn fixture(path: &str) -> PathBuf {
 pub(crate) fn load(path: &str, setup: Setup) -> Inference {
     let checkpoint = Checkpoint::open(&fixture(path)).unwrap();
     let mut pool = Pool::new(NonZeroUsize::new(setup.threads).unwrap()).unwrap();
-    let model = Model::load(&checkpoint, &mut pool).unwrap();
+    let model = Model::load(&checkpoint, setup.isa, &mut pool).unwrap();
     let options = InferenceOptions { context: 512, slots: 2, cache_type: setup.cache_type, max_rows: 64 };
     Inference::new(model, pool, setup.isa, options).unwrap()
 }

@@ -150,7 +150,7 @@ pub struct Config {
     #[arg(long, short = 'c', value_name = "N", help_heading = "Compute", default_value = "0", value_parser = within(0..=1_048_576_usize))]
     pub ctx_size: usize,
     /// Compute threads; -1 is one for each CPU that this process may use
-    #[arg(long, short = 't', value_name = "N", help_heading = "Compute", default_value = "-1", allow_negative_numbers = true, value_parser = threads)]
+    #[arg(long, short = 't', value_name = "N", help_heading = "Compute", default_value = "-1", value_parser = threads)]
     pub threads: Auto<NonZeroUsize>,
     /// Instruction set of the kernels
     #[arg(long, value_name = "NAME", help_heading = "Compute", default_value = "auto")]
@@ -215,7 +215,7 @@ pub struct Config {
 #[derive(Clone, Debug, Args)]
 pub struct GenerationDefaults {
     /// Tokens to generate at most; -1 is until the context is full
-    #[arg(long, visible_alias = "predict", short = 'n', value_name = "N", help_heading = "Defaults of a request", default_value = "-1", allow_negative_numbers = true, value_parser = unlimited)]
+    #[arg(long, visible_alias = "predict", short = 'n', value_name = "N", help_heading = "Defaults of a request", default_value = "-1", value_parser = unlimited)]
     pub n_predict: Auto<usize>,
     /// Randomness; 0 always takes the likeliest token
     #[arg(long, visible_alias = "temperature", value_name = "X", help_heading = "Defaults of a request", default_value = "0.8", value_parser = within(0.0..=100.0_f32))]
@@ -233,16 +233,16 @@ pub struct GenerationDefaults {
     #[arg(long, value_name = "X", help_heading = "Defaults of a request", default_value = "1.0", value_parser = within(0.01..=100.0_f32))]
     pub repeat_penalty: f32,
     /// Tokens that count as recent; -1 is the whole context
-    #[arg(long, value_name = "N", help_heading = "Defaults of a request", default_value = "64", allow_negative_numbers = true, value_parser = unlimited)]
+    #[arg(long, value_name = "N", help_heading = "Defaults of a request", default_value = "64", value_parser = unlimited)]
     pub repeat_last_n: Auto<usize>,
     /// Lower the logits of tokens that occurred
-    #[arg(long, value_name = "X", help_heading = "Defaults of a request", default_value = "0.0", allow_negative_numbers = true, value_parser = within(-100.0..=100.0_f32))]
+    #[arg(long, value_name = "X", help_heading = "Defaults of a request", default_value = "0.0", value_parser = within(-100.0..=100.0_f32))]
     pub presence_penalty: f32,
     /// Lower the logits of tokens for each time they occurred
-    #[arg(long, value_name = "X", help_heading = "Defaults of a request", default_value = "0.0", allow_negative_numbers = true, value_parser = within(-100.0..=100.0_f32))]
+    #[arg(long, value_name = "X", help_heading = "Defaults of a request", default_value = "0.0", value_parser = within(-100.0..=100.0_f32))]
     pub frequency_penalty: f32,
     /// Start of the random numbers; -1 is another one for each request
-    #[arg(long, short = 's', value_name = "N", help_heading = "Defaults of a request", default_value = "-1", allow_negative_numbers = true, value_parser = seed)]
+    #[arg(long, short = 's', value_name = "N", help_heading = "Defaults of a request", default_value = "-1", value_parser = seed)]
     pub seed: Auto<u64>,
 }
 
@@ -296,7 +296,8 @@ const LLAMA_SERVER_VARIABLES: &[(&str, &str)] = &[
 
 /// The parser: every setting works before and after the command, and has its variables.
 fn command() -> clap::Command {
-    Cli::command().mut_args(|argument| with_environment(argument.global(true)))
+    // Negative numbers are values, so that an error can tell which are possible.
+    Cli::command().mut_args(|argument| with_environment(argument.global(true).allow_negative_numbers(true)))
 }
 
 /// clap knows one variable for each flag: take the one that is set, ours first. A variable that

@@ -29,8 +29,13 @@ fn main() -> ExitCode {
 fn run(command: Command, config: &Config) -> Result<ExitCode> {
     let filter = EnvFilter::try_new(&config.log_level)
         .with_context(|| format!("--log-level {:?} is not a list of levels", config.log_level))?;
-    let colors = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colors).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        // A reader of the log that is gone is no reason to stop serving.
+        .log_internal_errors(false)
+        .init();
     match command {
         Command::Serve => {
             config.required_model()?;

@@ -69,7 +69,8 @@ async fn answer(engine: &Engine, conversation: &[Message]) -> Result<String> {
             }
             Some(Event::Prompt(_)) => {}
             Some(Event::Finish(finish)) => {
-                println!("{}", if finish.reason == FinishReason::Length { " [context full]" } else { "" });
+                let cut = finish.reason == FinishReason::Length;
+                println!("{}", if cut { " [cut off by --n-predict or --ctx-size]" } else { "" });
                 return Ok(text);
             }
             Some(Event::Failed(reason)) => bail!(reason),

@@ -1,7 +1,11 @@
 //! The server with a real model, asked over real connections.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails has to fail its test")]
+
 mod chat;
 mod client;
 mod completions;
+mod lifecycle;
 mod llamacpp;
+mod refusals;
 mod server;

@@ -1,0 +1,140 @@
+//! The program from the outside: arguments, environment, exit status, signals.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails has to fail its test")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::process::{Child, Command, Output, Stdio};
+
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/nano64/model-i2_s.gguf");
+
+/// The program, with nothing from this process's environment that it would read.
+fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bitnet-engine"));
+    command.args(arguments);
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("BITNET_") || name.starts_with("LLAMA_")) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[track_caller]
+fn check(output: &Output, status: i32, part: &str) {
+    let all = text(&output.stdout) + &text(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{all}");
+    assert!(all.contains(part), "{part:?} is not in {all}");
+}
+
+/// Starts a server on a free port and waits until it is ready; returns the port.
+fn serve(command: &mut Command) -> (Child, String) {
+    let mut server = command.args(["--port", "0"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut port = String::new();
+    for line in BufReader::new(server.stderr.take().unwrap()).lines() {
+        let line = line.unwrap();
+        if let Some((_, address)) = line.split_once("address=127.0.0.1:") {
+            address.split_whitespace().next().unwrap().clone_into(&mut port);
+        }
+        if line.contains(" ready ") {
+            break;
+        }
+    }
+    (server, port)
+}
+
+fn tell(server: &Child, signal: &str) {
+    assert!(Command::new("kill").args([signal, &server.id().to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn without_a_model_the_program_explains_how_to_get_one() {
+    for arguments in [&[][..], &["serve"], &["chat"], &["bench"]] {
+        check(&program(arguments).output().unwrap(), 2, "microsoft/bitnet-b1.58-2B-4T-gguf");
+    }
+}
+
+#[test]
+fn mistakes_in_the_command_line_end_with_2() {
+    check(&program(&["--temp", "-3"]).output().unwrap(), 2, "--temp");
+    check(&program(&["dance"]).output().unwrap(), 2, "dance");
+    check(&program(&["--help"]).output().unwrap(), 0, "BITNET_CTX_SIZE or LLAMA_ARG_CTX_SIZE");
+}
+
+#[test]
+fn the_environment_counts_ours_before_llama_servers_and_flags_before_both() {
+    let error = |variables: &[(&str, &str)], arguments: &[&str]| {
+        let output = program(arguments).arg("serve").envs(variables.iter().copied()).output().unwrap();
+        text(&output.stderr)
+    };
+    let theirs = ("LLAMA_ARG_MODEL", "/theirs.gguf");
+    let ours = ("BITNET_MODEL", "/ours.gguf");
+    let port = ("BITNET_PORT", "0");
+    assert!(error(&[theirs, port], &[]).contains("/theirs.gguf"));
+    assert!(error(&[theirs, ours, port], &[]).contains("/ours.gguf"));
+    assert!(error(&[theirs, ours, port], &["-m", "/flag.gguf"]).contains("/flag.gguf"));
+    assert!(
+        error(&[theirs, ("BITNET_MODEL", ""), port], &[]).contains("/theirs.gguf"),
+        "empty counts as not set"
+    );
+    assert!(error(&[("LLAMA_ARG_CTX_SIZE", "many")], &[]).contains("--ctx-size"));
+}
+
+#[test]
+fn a_port_in_use_is_explained() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = program(&["-m", MODEL, "--port", &port]).output().unwrap();
+    check(&output, 1, "in use");
+    check(&output, 1, "Ollama");
+}
+
+#[test]
+fn healthcheck_tells_by_its_exit_status() {
+    let (mut server, port) = serve(&mut program(&["-m", MODEL]));
+    check(&program(&["healthcheck", "--port", &port]).output().unwrap(), 0, "200");
+    check(&program(&["healthcheck", "--host", "0.0.0.0", "--port", &port]).output().unwrap(), 0, "200");
+    server.kill().unwrap();
+    server.wait().unwrap();
+    check(&program(&["healthcheck", "--port", &port]).output().unwrap(), 1, &port);
+}
+
+#[test]
+fn signals_end_the_server_in_order() {
+    for signal in ["-TERM", "-INT"] {
+        let (mut server, _) = serve(&mut program(&["-m", MODEL]));
+        tell(&server, signal);
+        assert_eq!(server.wait().unwrap().code(), Some(0), "{signal}");
+    }
+}
+
+#[test]
+fn inspect_shows_the_file_and_its_use() {
+    let output = program(&["inspect", MODEL]).output().unwrap();
+    for part in ["general.architecture", "bitnet-b1.58", "token_embd.weight", "<|eot_id|>", "Assistant: "] {
+        check(&output, 0, part);
+    }
+    check(
+        &program(&["inspect", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]).output().unwrap(),
+        1,
+        "GGUF",
+    );
+}
+
+#[test]
+fn chat_answers_every_line_until_the_input_ends() {
+    let mut chat = program(&["chat", "-m", MODEL, "-n", "3", "--temp", "0", "-c", "64"]);
+    let mut chat = chat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let long = "many words ".repeat(50);
+    write!(chat.stdin.take().unwrap(), "Hello\n\nAnd then?\n{long}\n/clear\nHello\n").unwrap();
+    let output = chat.wait_with_output().unwrap();
+    check(&output, 0, "Ctrl-C");
+    check(&output, 0, "too long");
+    let shown = text(&output.stdout);
+    let answers: Vec<_> = shown.split("\n> ").collect();
+    assert_eq!(answers[1], answers[6], "a new conversation begins like the first: {shown}");
+}

@@ -1,0 +1,145 @@
+//! Start, cancelled requests, and the end.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use hyper::StatusCode;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::client::{request, send};
+use super::server::{MODEL, Server};
+
+/// A model file that takes for ever to open.
+fn endless_model(name: &str) -> String {
+    let path = std::env::temp_dir().join(format!("bitnet-engine-{name}-{}", std::process::id()));
+    std::fs::remove_file(&path).ok();
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    path.into_os_string().into_string().unwrap()
+}
+
+async fn is_idle(server: &Server) -> bool {
+    server.slot().await["is_processing"] == false
+}
+
+#[tokio::test]
+async fn until_the_model_is_loaded_the_port_answers_503() {
+    let server = Server::start_with_model(&endless_model("503"), &[]).await;
+    for (method, path) in [("GET", "/health"), ("GET", "/v1/models"), ("POST", "/v1/chat/completions")] {
+        let reply = server.send(request(method, path, "{}")).await;
+        assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(reply.header("retry-after"), "1");
+        let error =
+            json!({ "message": "Loading model", "type": "unavailable_error", "param": null, "code": 503 });
+        assert_eq!(reply.json(), json!({ "error": error }));
+    }
+    assert_eq!(server.get("/").await.status, StatusCode::OK, "this needs no model");
+}
+
+#[tokio::test]
+async fn a_server_that_is_told_to_stop_does_not_wait_for_its_model() {
+    let mut server = Server::start_with_model(&endless_model("stop"), &[]).await;
+    server.get("/health").await;
+    server.stop();
+    server.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_be_loaded_ends_the_server() {
+    let server = Server::start_with_model("/does/not/exist.gguf", &[]).await;
+    let error = format!("{:#}", server.ended().await.unwrap_err());
+    assert!(error.contains("/does/not/exist.gguf"), "{error}");
+    let server = Server::start_with_model(MODEL, &["-c", "2000"]).await;
+    let error = format!("{:#}", server.ended().await.unwrap_err());
+    assert!(error.contains("--ctx-size 2000") && error.contains("1024"), "{error}");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_closed_frees_the_engine_at_once() {
+    let server = Server::start(&["--isa", "scalar"]).await;
+    let stream = server.keep_busy().await;
+    assert!(!is_idle(&server).await);
+    drop(stream);
+    server.until("idle", async || is_idle(&server).await).await;
+    let computed = server.slot().await["n_past"].as_u64().unwrap();
+    assert!(computed < 1000, "the answer was cut short, after {computed} tokens");
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_the_whole_answer_can_leave_as_well() {
+    let server = Server::start(&["--isa", "scalar"]).await;
+    let body = json!({ "prompt": "Once", "ignore_eos": true }).to_string();
+    let mut client = TcpStream::connect(server.address).await.unwrap();
+    let head =
+        format!("POST /completion HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", body.len());
+    client.write_all((head + &body).as_bytes()).await.unwrap();
+    server.until("busy", async || !is_idle(&server).await).await;
+    drop(client);
+    server.until("idle", async || is_idle(&server).await).await;
+    assert!(server.slot().await["n_past"].as_u64().unwrap() < 1000);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_the_queue_makes_room_in_it() {
+    let server = Server::start(&["--isa", "scalar", "--queue", "1"]).await;
+    let _running = server.keep_busy().await;
+    let body = json!({ "prompt": "Once", "n_predict": 1, "stream": true }).to_string();
+    for _ in 0..3 {
+        let waiting = send(server.address, request("POST", "/completion", body.clone())).await;
+        assert_eq!(waiting.status(), StatusCode::OK);
+        drop(waiting);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_silent_stream_gets_comments() {
+    let server = Server::start(&["--isa", "scalar", "-c", "256", "--sse-ping-interval", "1"]).await;
+    let _running = server.keep_busy().await;
+    let started = Instant::now();
+    let mut waiting = server.stream("/completion", json!({ "prompt": "a", "n_predict": 1 })).await;
+    let first = waiting.next().await.unwrap();
+    // A fast machine is done with the first answer before there is a reason for a comment.
+    assert_eq!(first.starts_with(": "), started.elapsed() >= Duration::from_secs(1), "{first}");
+    assert_eq!(waiting.rest().await.0.last().unwrap()["stop"], true);
+}
+
+#[tokio::test]
+async fn running_requests_finish_before_the_server_ends() {
+    let mut server = Server::start(&["--isa", "scalar", "-c", "96", "--shutdown-timeout", "60"]).await;
+    let address = server.address;
+    let running = server.keep_busy().await;
+    // Connections without a request do not hold the server up.
+    let _idle = TcpStream::connect(address).await.unwrap();
+    server.stop();
+    server.until("closed", async || TcpStream::connect(address).await.is_err()).await;
+    let (chunks, _) = running.rest().await;
+    assert_eq!(chunks.last().unwrap()["stop"], true);
+    server.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn requests_that_run_for_too_long_are_cut_off() {
+    let mut server = Server::start(&["--isa", "scalar", "--shutdown-timeout", "0"]).await;
+    let running = server.keep_busy().await;
+    let stopped = Instant::now();
+    server.stop();
+    server.ended().await.unwrap();
+    assert!(stopped.elapsed() < Duration::from_secs(10));
+    let (chunks, _) = running.rest().await;
+    assert!(chunks.last().is_none_or(|chunk| chunk["stop"] == false));
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_wait_for_their_turn() {
+    let server = Server::start(&["--max-connections", "1"]).await;
+    let mut first = TcpStream::connect(server.address).await.unwrap();
+    first.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    first.read_exact(&mut [0; 16]).await.unwrap();
+    let second = server.get("/");
+    tokio::pin!(second);
+    assert!(tokio::time::timeout(Duration::from_millis(100), &mut second).await.is_err());
+    drop(first);
+    assert_eq!(second.await.status, StatusCode::OK);
+}

@@ -186,7 +186,7 @@ pub struct Config {
     /// Seconds that running requests get when the server is told to stop (`docker stop` waits 10)
     #[arg(long, value_name = "SECONDS", help_heading = "Server", default_value = "8", value_parser = seconds)]
     pub shutdown_timeout: Duration,
-    /// Seconds of silence after which a stream gets a comment, to notice a client that is gone
+    /// Seconds of silence after which a stream gets a comment, to notice a client that is gone; -1 is never
     #[arg(long, value_name = "SECONDS", help_heading = "Server", default_value = "15", value_parser = ping_seconds)]
     pub sse_ping_interval: Duration,
     /// Key that clients must send as `Authorization: Bearer KEY`
@@ -358,7 +358,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 fn ping_seconds(text: &str) -> Result<Duration, String> {
-    within(1..=86_400_u64)(text).map(Duration::from_secs)
+    or_minus_one(text, 1..=86_400_u64).map(|seconds| seconds.map_or(Duration::MAX, Duration::from_secs))
 }
 
 fn name(text: &str) -> Result<String, String> {

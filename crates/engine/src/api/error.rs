@@ -68,7 +68,7 @@ impl ApiError {
         Self::Invalid { field: field.into(), expected: expected.into(), value }
     }
 
-    /// Status, type and code: the table that docs/api.md shows.
+    /// Status, type and code of each.
     fn row(&self) -> (StatusCode, &'static str, Option<&'static str>) {
         const REQUEST: &str = "invalid_request_error";
         match self {

@@ -108,7 +108,7 @@ impl Api {
         let headers = request.headers().clone();
         let mut reply = self.respond(request).await.unwrap_or_else(ApiError::into_reply);
         self.guard.share(&headers, &mut reply);
-        debug!(%method, path, status = reply.status().as_u16(), time = ?started.elapsed(), "answered");
+        debug!(%method, path, status = reply.status().as_u16(), time = ?started.elapsed(), "request");
         reply
     }
 

@@ -103,24 +103,10 @@ impl Worker {
         slots: usize,
         queue: usize,
     ) -> std::io::Result<Self> {
-        let limits = Limits { slots, queue, rows: inference.max_rows() };
-        let state = State {
-            scheduler: Scheduler::new(limits),
-            arrived: Vec::new(),
-            typical_duration: Duration::from_secs(5),
-            closed: false,
-        };
-        let shared = Arc::new(Shared { state: Mutex::new(state), wake: Condvar::new() });
-        let (ended, alive) = watch::channel(());
-        let thread = Thread {
-            inference,
-            tokenizer,
-            jobs: HashMap::new(),
-            _farewell: Farewell { shared: Arc::clone(&shared), _ended: ended },
-            shared: Arc::clone(&shared),
-        };
+        let (worker, line) = connect(Limits { slots, queue, rows: inference.max_rows() });
+        let thread = Thread { inference, tokenizer, jobs: HashMap::new(), line };
         std::thread::Builder::new().name("engine".to_owned()).spawn(move || thread.run())?;
-        Ok(Self { shared, alive })
+        Ok(worker)
     }
 
     /// Queues a generation. Never blocks for longer than it takes to change a list.
@@ -193,22 +179,35 @@ impl State {
     }
 }
 
+/// A handle, and the thread's end of the line to it.
+fn connect(limits: Limits) -> (Worker, Line) {
+    let state = State {
+        scheduler: Scheduler::new(limits),
+        arrived: Vec::new(),
+        typical_duration: Duration::from_secs(5),
+        closed: false,
+    };
+    let shared = Arc::new(Shared { state: Mutex::new(state), wake: Condvar::new() });
+    let (ended, alive) = watch::channel(());
+    (Worker { shared: Arc::clone(&shared), alive }, Line { shared, _ended: ended })
+}
+
 /// What the engine thread owns.
 struct Thread {
     inference: Inference,
     tokenizer: Arc<Tokenizer>,
     jobs: HashMap<SequenceId, Job>,
-    shared: Arc<Shared>,
-    _farewell: Farewell,
+    line: Line,
 }
 
-/// Tells everybody that the thread ends, however it ends: nobody may wait for it any longer.
-struct Farewell {
+/// The thread's end of the line. When the thread ends, by whatever cause, this tells everybody:
+/// nobody may wait for it any longer.
+struct Line {
     shared: Arc<Shared>,
     _ended: watch::Sender<()>,
 }
 
-impl Drop for Farewell {
+impl Drop for Line {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.closed = true;
@@ -231,7 +230,7 @@ impl Thread {
 
     /// The next step, once there is one; `None` when the handle is gone.
     fn wait_for_step(&mut self) -> Option<Step> {
-        let mut state = self.shared.lock();
+        let mut state = self.line.shared.lock();
         loop {
             if state.closed {
                 return None;
@@ -251,7 +250,7 @@ impl Thread {
                 }
                 return Some(step);
             }
-            state = self.shared.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.line.shared.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -278,7 +277,7 @@ impl Thread {
                 }
             }
         }
-        let mut state = self.shared.lock();
+        let mut state = self.line.shared.lock();
         state.scheduler.finish_step(step, &sampled);
         for (job, _) in &ended {
             state.record_duration(job.duration());
@@ -292,7 +291,7 @@ impl Thread {
 
     fn abort(&mut self, step: &Step, reason: &str) {
         error!(reason, "a step failed");
-        let mut state = self.shared.lock();
+        let mut state = self.line.shared.lock();
         let slots: Vec<_> = state.scheduler.slots().collect();
         state.scheduler.abort_step(step);
         drop(state);
@@ -302,5 +301,52 @@ impl Thread {
                 job.fail(reason);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generation() -> Generation {
+        Generation {
+            prompt: vec![1],
+            max_tokens: 1,
+            sampling: SamplingParameters::default(),
+            stop: Vec::new(),
+            logprobs: None,
+            prompt_logprobs: false,
+            cache_prompt: true,
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_thread_that_panicked() {
+        let (worker, line) = connect(Limits { slots: 1, queue: 1, rows: 1 });
+        let mut events = worker.submit(generation()).unwrap();
+        assert!(worker.is_alive());
+        let ended = worker.ended();
+        let thread = std::thread::spawn(move || {
+            let _line = line;
+            panic!("as a kernel might");
+        });
+        assert!(thread.join().is_err());
+        ended.await;
+        assert!(!worker.is_alive());
+        assert!(events.recv().await.is_none());
+        assert_eq!(worker.submit(generation()).unwrap_err(), SubmitError::Stopped);
+    }
+
+    #[test]
+    fn overload_is_answered_with_the_time_that_requests_took_lately() {
+        let (worker, _line) = connect(Limits { slots: 1, queue: 0, rows: 1 });
+        let _events = worker.submit(generation()).unwrap();
+        let overloaded =
+            |seconds| SubmitError::Overloaded { waiting: 1, retry_after: Duration::from_secs(seconds) };
+        assert_eq!(worker.submit(generation()).unwrap_err(), overloaded(5));
+        for _ in 0..100 {
+            worker.shared.lock().record_duration(Duration::from_millis(11_500));
+        }
+        assert_eq!(worker.submit(generation()).unwrap_err(), overloaded(12));
     }
 }

@@ -205,17 +205,20 @@ impl Kernel for NormQuantize<'_> {
         }
         let absmax = largest(simd, absmax).max(SMALLEST_ABSMAX);
         let (factor, lowest, highest) = (simd.splat(127.0 / absmax), simd.splat(-128.0), simd.splat(127.0));
-        let mut sum = 0;
+        // Sums of fewer than 2^17 codes in a lane are exact.
+        let mut sums = simd.splat(0.0);
         for (i, quads) in self.codes.chunks_mut(self.width * LANES / 4).enumerate().take(x.len()) {
-            let code = simd.round(simd.mul(normed(i), factor));
+            let code = simd.min(simd.max(simd.round(simd.mul(normed(i), factor)), lowest), highest);
+            sums = simd.add(sums, code);
             let mut codes = [0; LANES];
-            simd.store_i8(simd.min(simd.max(code, lowest), highest), &mut codes);
-            sum += codes.iter().map(|&code| i32::from(code)).sum::<i32>();
+            simd.store_i8(code, &mut codes);
             for (quad, codes) in codes.as_chunks().0.iter().enumerate() {
                 quads[quad * self.width + self.token] = *codes;
             }
         }
-        Factor { scale: absmax / 127.0, sum }
+        let mut lanes = [0.0; LANES];
+        simd.store(sums, &mut lanes);
+        Factor { scale: absmax / 127.0, sum: lanes.iter().map(|&sum| sum as i32).sum() }
     }
 }
 

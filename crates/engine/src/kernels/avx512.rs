@@ -88,6 +88,7 @@ impl Simd for Avx512 {
         }
         fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) -> () { dot_tiles(tiles, x, sums) }
         fn dot_nibbles(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) -> () { dot_nibbles(tiles, x, sums) }
+        fn prefetch(target: *const u8) -> () { x86::_mm_prefetch::<{ x86::_MM_HINT_T0 }>(target.cast()) }
         fn prefetch_for_writing(target: *const f32) -> () {
             x86::_mm_prefetch::<{ x86::_MM_HINT_ET0 }>(target.cast())
         }

@@ -321,7 +321,7 @@ impl Inference {
             profile.end(Stage::Norm);
             matmul(pool, isa, &layer.qkv, hidden_codes, qkv);
             profile.end(Stage::Qkv);
-            attention.append(pool, index, qkv, angles, places);
+            attention.append(pool, isa, index, qkv, angles, places);
             profile.end(Stage::Append);
             attention.attend(pool, isa, index, qkv, places, attended);
             profile.end(Stage::Attention);

@@ -2,6 +2,7 @@
 
 use super::cache::{Element, Pages};
 use super::{HeadShape, Place};
+use crate::kernels::Isa;
 use crate::kernels::rope::Angles;
 use crate::kernels::rows::Rows;
 use crate::pool::{Disjoint, Pool};
@@ -9,8 +10,10 @@ use crate::pool::{Disjoint, Pool};
 /// With fewer rows the work is less than a handoff to the threads.
 const ROWS_WORTH_SHARING: usize = 8;
 
+#[expect(clippy::too_many_arguments, reason = "the one place where cache, shape and rows meet")]
 pub(super) fn append<E: Element>(
     pool: &mut Pool,
+    isa: Isa,
     shape: HeadShape,
     pages: &mut Pages<E>,
     layer: usize,
@@ -31,7 +34,7 @@ pub(super) fn append<E: Element>(
             unsafe {
                 let head = qkv.part(start..start + shape.head_dim);
                 if piece < values {
-                    angles.rotate(row, head);
+                    isa.run(angles.rotation(row, head));
                 }
                 if piece >= values {
                     cache.store_value(place, layer, piece - values, head);

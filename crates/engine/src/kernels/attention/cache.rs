@@ -8,8 +8,9 @@ use std::io;
 
 use bytemuck::Pod;
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
-use super::{HeadShape, Place};
+use super::{HeadShape, MAX_HEAD_DIM, Place};
 use crate::kernels::simd::{LANES, Simd};
 use crate::memory::Buffer;
 use crate::pool::Disjoint;
@@ -48,14 +49,19 @@ pub(super) enum KvCache {
 
 /// A number format of the cache.
 pub(super) trait Element: Pod + Send + Sync {
-    fn from_f32(value: f32) -> Self;
+    /// Converts values, as many as there are in both.
+    fn convert(values: &[f32], out: &mut [Self]);
     fn load<S: Simd>(simd: S, values: &[Self; LANES]) -> S::Vector;
 }
 
 impl Element for f16 {
-    fn from_f32(value: f32) -> Self {
+    fn convert(values: &[f32], out: &mut [Self]) {
         // Saturated: an infinite key would turn a whole sequence into NaN.
-        f16::from_f32(value.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()))
+        let mut limited = [0.0; MAX_HEAD_DIM];
+        for (limited, value) in limited.iter_mut().zip(values) {
+            *limited = value.clamp(f16::MIN.to_f32(), f16::MAX.to_f32());
+        }
+        out[..values.len()].convert_from_f32_slice(&limited[..values.len()]);
     }
 
     #[inline(always)]
@@ -65,8 +71,8 @@ impl Element for f16 {
 }
 
 impl Element for f32 {
-    fn from_f32(value: f32) -> Self {
-        value
+    fn convert(values: &[f32], out: &mut [Self]) {
+        out[..values.len()].copy_from_slice(values);
     }
 
     #[inline(always)]
@@ -158,8 +164,10 @@ impl<E: Element> Writer<'_, E> {
         let keys = unsafe { self.elements.part(start..start + self.layout.key_elements()) };
         let (group, lane) = (place.position % BLOCK / WIDTH, place.position % WIDTH);
         let rows = keys.as_chunks_mut::<WIDTH>().0[group * self.layout.head_dim..].iter_mut();
-        for (row, &value) in rows.zip(key) {
-            row[lane] = E::from_f32(value);
+        let mut converted = [E::zeroed(); MAX_HEAD_DIM];
+        E::convert(key, &mut converted);
+        for (row, &value) in rows.zip(&converted[..key.len()]) {
+            row[lane] = value;
         }
     }
 
@@ -174,9 +182,7 @@ impl<E: Element> Writer<'_, E> {
         // SAFETY: by the caller's promise.
         let rows = unsafe { self.elements.part(values) }.as_chunks_mut::<WIDTH>().0;
         for (rows, value) in rows.chunks_mut(BLOCK).zip(value.chunks(WIDTH)) {
-            for (element, &value) in rows[place.position % BLOCK].iter_mut().zip(value) {
-                *element = E::from_f32(value);
-            }
+            E::convert(value, &mut rows[place.position % BLOCK]);
         }
     }
 }

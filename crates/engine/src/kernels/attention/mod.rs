@@ -93,14 +93,15 @@ impl Attention {
     pub fn append(
         &mut self,
         pool: &mut Pool,
+        isa: Isa,
         layer: usize,
         qkv: &mut Rows,
         angles: &Angles,
         places: &[Place],
     ) {
         match &mut self.cache {
-            KvCache::F16(pages) => append::append(pool, self.shape, pages, layer, qkv, angles, places),
-            KvCache::F32(pages) => append::append(pool, self.shape, pages, layer, qkv, angles, places),
+            KvCache::F16(pages) => append::append(pool, isa, self.shape, pages, layer, qkv, angles, places),
+            KvCache::F32(pages) => append::append(pool, isa, self.shape, pages, layer, qkv, angles, places),
         }
     }
 

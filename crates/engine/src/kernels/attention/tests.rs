@@ -42,7 +42,7 @@ fn attend(shape: HeadShape, isa: Isa, threads: usize, chunk: usize, kind: CacheT
         angles.set_positions(places.iter().map(|place| place.position));
         let mut out = Rows::with_capacity(places.len(), shape.heads * shape.head_dim);
         out.set_rows(places.len());
-        attention.append(&mut pool, 1, &mut rows, &angles, &places);
+        attention.append(&mut pool, isa, 1, &mut rows, &angles, &places);
         attention.attend(&mut pool, isa, 1, &rows, &places, &mut out);
         outputs.extend((0..places.len()).map(|row| out.row(row).to_vec()));
     }

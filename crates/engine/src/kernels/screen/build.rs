@@ -106,7 +106,6 @@ impl Screen {
                 }
             }
         });
-        drop(shared);
         match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(error) => Err(error.into()),
             None => Ok(Self { high, low, groups: about, rows, columns, group_tiles }),

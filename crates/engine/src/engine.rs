@@ -63,18 +63,15 @@ impl Engine {
         let checkpoint = Checkpoint::open(&path).with_context(|| format!("cannot use {}", path.display()))?;
         let hyperparameters = checkpoint.hyperparameters().clone();
         let context = context(config, &hyperparameters)?;
-        let tokenizer =
-            Arc::new(Tokenizer::from_metadata(checkpoint.metadata(), hyperparameters.vocab_size)?);
-        let from_file = checkpoint.metadata().string("tokenizer.chat_template")?;
-        let template = ChatTemplate::select(config.chat_template(), from_file, &tokenizer)?;
-
+        let (tokenizer, template) = language(config, &checkpoint)?;
+        let tokenizer = Arc::new(tokenizer);
         let inference = inference(config, &checkpoint)?;
         let worker = Worker::start(inference, Arc::clone(&tokenizer), SLOTS, config.queue)?;
 
         let file_name =
             || path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let name = config.alias.clone().unwrap_or_else(file_name);
-        info!(model = name, %isa, threads = threads(config)?.get(), context, load_time = ?started.elapsed(), "ready");
+        info!(model = name, %isa, threads = threads(config)?.get(), context, time = ?started.elapsed(), "model loaded");
         let loaded = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let about = About { name, path, hyperparameters, context, loaded };
         Ok(Self { worker, tokenizer, template, about, defaults: config.generation.clone() })
@@ -124,6 +121,15 @@ pub struct PromptTooLong {
 fn random_seed() -> u64 {
     // The standard library seeds its hash tables from the operating system.
     RandomState::new().build_hasher().finish() >> 32
+}
+
+/// How text and messages become tokens for the model of a checkpoint.
+pub fn language(config: &Config, checkpoint: &Checkpoint) -> Result<(Tokenizer, ChatTemplate)> {
+    let vocab_size = checkpoint.hyperparameters().vocab_size;
+    let tokenizer = Tokenizer::from_metadata(checkpoint.metadata(), vocab_size)?;
+    let from_file = checkpoint.metadata().string("tokenizer.chat_template")?;
+    let template = ChatTemplate::select(config.chat_template(), from_file, &tokenizer)?;
+    Ok((tokenizer, template))
 }
 
 /// The model of a checkpoint with threads and cache, ready to compute.

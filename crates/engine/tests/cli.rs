@@ -31,8 +31,18 @@ fn check(output: &Output, status: i32, part: &str) {
     assert!(all.contains(part), "{part:?} is not in {all}");
 }
 
+/// A server that does not outlive its test.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
 /// Starts a server on a free port and waits until it is ready; returns the port.
-fn serve(command: &mut Command) -> (Child, String) {
+fn serve(command: &mut Command) -> (Server, String) {
     let mut server = command.args(["--port", "0"]).stderr(Stdio::piped()).spawn().unwrap();
     let mut port = String::new();
     for line in BufReader::new(server.stderr.take().unwrap()).lines() {
@@ -40,15 +50,11 @@ fn serve(command: &mut Command) -> (Child, String) {
         if let Some((_, address)) = line.split_once("address=127.0.0.1:") {
             address.split_whitespace().next().unwrap().clone_into(&mut port);
         }
-        if line.contains(" ready ") {
+        if line.ends_with(" ready") {
             break;
         }
     }
-    (server, port)
-}
-
-fn tell(server: &Child, signal: &str) {
-    assert!(Command::new("kill").args([signal, &server.id().to_string()]).status().unwrap().success());
+    (Server(server), port)
 }
 
 #[test]
@@ -60,7 +66,7 @@ fn without_a_model_the_program_explains_how_to_get_one() {
 
 #[test]
 fn mistakes_in_the_command_line_end_with_2() {
-    check(&program(&["--temp", "-3"]).output().unwrap(), 2, "--temp");
+    check(&program(&["--temp", "3000"]).output().unwrap(), 2, "--temp");
     check(&program(&["dance"]).output().unwrap(), 2, "dance");
     check(&program(&["--help"]).output().unwrap(), 0, "BITNET_CTX_SIZE or LLAMA_ARG_CTX_SIZE");
 }
@@ -95,11 +101,10 @@ fn a_port_in_use_is_explained() {
 
 #[test]
 fn healthcheck_tells_by_its_exit_status() {
-    let (mut server, port) = serve(&mut program(&["-m", MODEL]));
+    let (server, port) = serve(&mut program(&["-m", MODEL]));
     check(&program(&["healthcheck", "--port", &port]).output().unwrap(), 0, "200");
     check(&program(&["healthcheck", "--host", "0.0.0.0", "--port", &port]).output().unwrap(), 0, "200");
-    server.kill().unwrap();
-    server.wait().unwrap();
+    drop(server);
     check(&program(&["healthcheck", "--port", &port]).output().unwrap(), 1, &port);
 }
 
@@ -107,8 +112,9 @@ fn healthcheck_tells_by_its_exit_status() {
 fn signals_end_the_server_in_order() {
     for signal in ["-TERM", "-INT"] {
         let (mut server, _) = serve(&mut program(&["-m", MODEL]));
-        tell(&server, signal);
-        assert_eq!(server.wait().unwrap().code(), Some(0), "{signal}");
+        let pid = server.0.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        assert_eq!(server.0.wait().unwrap().code(), Some(0), "{signal}");
     }
 }
 

@@ -4,7 +4,6 @@ use std::io::{Write, stdout};
 use std::path::Path;
 
 use anyhow::Result;
-use bitnet_engine::chat_template::ChatTemplate;
 use bitnet_engine::checkpoint::{Checkpoint, Hyperparameters};
 use bitnet_engine::config::{CacheType, Config};
 use bitnet_engine::engine;
@@ -18,9 +17,7 @@ pub(crate) fn run(config: &Config, path: &Path) -> Result<()> {
 
     let checkpoint = Checkpoint::open(path)?;
     let shape = checkpoint.hyperparameters();
-    let tokenizer = Tokenizer::from_metadata(checkpoint.metadata(), shape.vocab_size)?;
-    let from_file = checkpoint.metadata().string("tokenizer.chat_template")?;
-    let template = ChatTemplate::select(config.chat_template(), from_file, &tokenizer)?;
+    let (tokenizer, template) = engine::language(config, &checkpoint)?;
     let context = engine::context(config, shape)?;
     let beginning = tokenizer.bos().filter(|_| tokenizer.adds_bos());
     for (what, how) in [

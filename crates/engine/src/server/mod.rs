@@ -68,6 +68,7 @@ async fn keep_engine(config: &Config, api: &Api) -> anyhow::Error {
         Ok(engine) => {
             let ended = engine.worker.ended();
             api.ready(engine);
+            info!("ready");
             ended.await;
             anyhow!("the engine stopped because of an internal error (see the log above)")
         }

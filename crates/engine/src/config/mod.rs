@@ -4,15 +4,20 @@
 //! containers can switch without a change. There is no configuration file: a flag, or its
 //! environment variable, is the only way to say a thing.
 
+mod environment;
+mod values;
+
 use std::ffi::OsString;
-use std::fmt::Display;
 use std::num::NonZeroUsize;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+pub use environment::with_environment;
+use values::{
+    api_key, host, name, ping_seconds, seconds, seed, template, template_file, threads, unlimited, within,
+};
 
 /// What the command line asked for.
 #[derive(Debug)]
@@ -150,7 +155,7 @@ pub struct Config {
     #[arg(long, short = 'c', value_name = "N", help_heading = "Compute", default_value = "0", value_parser = within(0..=1_048_576_usize))]
     pub ctx_size: usize,
     /// Compute threads; -1 is one for each CPU that this process may use
-    #[arg(long, short = 't', value_name = "N", help_heading = "Compute", default_value = "-1", value_parser = threads)]
+    #[arg(long, short = 't', value_name = "N", help_heading = "Compute", default_value = "-1", allow_negative_numbers = true, value_parser = threads)]
     pub threads: Auto<NonZeroUsize>,
     /// Instruction set of the kernels
     #[arg(long, value_name = "NAME", help_heading = "Compute", default_value = "auto")]
@@ -187,7 +192,7 @@ pub struct Config {
     #[arg(long, value_name = "SECONDS", help_heading = "Server", default_value = "8", value_parser = seconds)]
     pub shutdown_timeout: Duration,
     /// Seconds of silence after which a stream gets a comment, to notice a client that is gone; -1 is never
-    #[arg(long, value_name = "SECONDS", help_heading = "Server", default_value = "15", value_parser = ping_seconds)]
+    #[arg(long, value_name = "SECONDS", help_heading = "Server", default_value = "15", allow_negative_numbers = true, value_parser = ping_seconds)]
     pub sse_ping_interval: Duration,
     /// Key that clients must send as `Authorization: Bearer KEY`
     #[arg(long, value_name = "KEY", help_heading = "Server", hide_env_values = true, value_parser = api_key)]
@@ -215,7 +220,7 @@ pub struct Config {
 #[derive(Clone, Debug, Args)]
 pub struct GenerationDefaults {
     /// Tokens to generate at most; -1 is until the context is full
-    #[arg(long, visible_alias = "predict", short = 'n', value_name = "N", help_heading = "Defaults of a request", default_value = "-1", value_parser = unlimited)]
+    #[arg(long, visible_alias = "predict", short = 'n', value_name = "N", help_heading = "Defaults of a request", default_value = "-1", allow_negative_numbers = true, value_parser = unlimited)]
     pub n_predict: Auto<usize>,
     /// Randomness; 0 always takes the likeliest token
     #[arg(long, visible_alias = "temperature", value_name = "X", help_heading = "Defaults of a request", default_value = "0.8", value_parser = within(0.0..=100.0_f32))]
@@ -233,16 +238,16 @@ pub struct GenerationDefaults {
     #[arg(long, value_name = "X", help_heading = "Defaults of a request", default_value = "1.0", value_parser = within(0.01..=100.0_f32))]
     pub repeat_penalty: f32,
     /// Tokens that count as recent; -1 is the whole context
-    #[arg(long, value_name = "N", help_heading = "Defaults of a request", default_value = "64", value_parser = unlimited)]
+    #[arg(long, value_name = "N", help_heading = "Defaults of a request", default_value = "64", allow_negative_numbers = true, value_parser = unlimited)]
     pub repeat_last_n: Auto<usize>,
     /// Lower the logits of tokens that occurred
-    #[arg(long, value_name = "X", help_heading = "Defaults of a request", default_value = "0.0", value_parser = within(-100.0..=100.0_f32))]
+    #[arg(long, value_name = "X", help_heading = "Defaults of a request", default_value = "0.0", allow_negative_numbers = true, value_parser = within(-100.0..=100.0_f32))]
     pub presence_penalty: f32,
     /// Lower the logits of tokens for each time they occurred
-    #[arg(long, value_name = "X", help_heading = "Defaults of a request", default_value = "0.0", value_parser = within(-100.0..=100.0_f32))]
+    #[arg(long, value_name = "X", help_heading = "Defaults of a request", default_value = "0.0", allow_negative_numbers = true, value_parser = within(-100.0..=100.0_f32))]
     pub frequency_penalty: f32,
     /// Start of the random numbers; -1 is another one for each request
-    #[arg(long, short = 's', value_name = "N", help_heading = "Defaults of a request", default_value = "-1", value_parser = seed)]
+    #[arg(long, short = 's', value_name = "N", help_heading = "Defaults of a request", default_value = "-1", allow_negative_numbers = true, value_parser = seed)]
     pub seed: Auto<u64>,
 }
 
@@ -269,137 +274,14 @@ pub enum CacheType {
     F32,
 }
 
-/// The variables of llama-server for the flags that it has as well.
-const LLAMA_SERVER_VARIABLES: &[(&str, &str)] = &[
-    ("model", "LLAMA_ARG_MODEL"),
-    ("alias", "LLAMA_ARG_ALIAS"),
-    ("chat_template", "LLAMA_ARG_CHAT_TEMPLATE"),
-    ("chat_template_file", "LLAMA_ARG_CHAT_TEMPLATE_FILE"),
-    ("ctx_size", "LLAMA_ARG_CTX_SIZE"),
-    ("threads", "LLAMA_ARG_THREADS"),
-    ("cache_type", "LLAMA_ARG_CACHE_TYPE_K"),
-    ("ubatch_size", "LLAMA_ARG_UBATCH"),
-    ("host", "LLAMA_ARG_HOST"),
-    ("port", "LLAMA_ARG_PORT"),
-    ("sse_ping_interval", "LLAMA_ARG_SSE_PING_INTERVAL"),
-    ("api_key", "LLAMA_API_KEY"),
-    ("cors_origins", "LLAMA_ARG_CORS_ORIGINS"),
-    ("n_predict", "LLAMA_ARG_N_PREDICT"),
-    ("temp", "LLAMA_ARG_TEMPERATURE"),
-    ("top_k", "LLAMA_ARG_TOP_K"),
-    ("top_p", "LLAMA_ARG_TOP_P"),
-    ("min_p", "LLAMA_ARG_MIN_P"),
-    ("repeat_penalty", "LLAMA_ARG_REPEAT_PENALTY"),
-    ("presence_penalty", "LLAMA_ARG_PRESENCE_PENALTY"),
-    ("frequency_penalty", "LLAMA_ARG_FREQUENCY_PENALTY"),
-];
-
 /// The parser: every setting works before and after the command, and has its variables.
 fn command() -> clap::Command {
-    // Negative numbers are values, so that an error can tell which are possible.
-    Cli::command().mut_args(|argument| with_environment(argument.global(true).allow_negative_numbers(true)))
-}
-
-/// clap knows one variable for each flag: take the one that is set, ours first. A variable that
-/// is set to nothing (as `${MODEL:-}` in a compose file does) counts as not set.
-pub fn with_environment(argument: clap::Arg) -> clap::Arg {
-    let id = argument.get_id().as_str().to_owned();
-    let ours = format!("BITNET_{}", id.to_uppercase());
-    let theirs = LLAMA_SERVER_VARIABLES.iter().find(|(flag, _)| *flag == id).map(|(_, variable)| *variable);
-    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let names = theirs.map_or_else(|| ours.clone(), |theirs| format!("{ours} or {theirs}"));
-    let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-    let argument = argument.help(format!("{help} [env: {names}]")).hide_env(true);
-    match theirs {
-        // clap wants a name that lives for ever; there is one of these for each flag, once.
-        _ if is_set(&ours) => argument.env(&*ours.leak()),
-        Some(theirs) if is_set(theirs) => argument.env(theirs),
-        _ => argument,
-    }
-}
-
-/// A parser for numbers whose error names the limits.
-fn within<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
-where
-    T: FromStr + PartialOrd + Display + Clone + Send + Sync + 'static,
-{
-    move |text| match text.parse() {
-        Ok(value) if range.contains(&value) => Ok(value),
-        _ => Err(format!("must be a number from {} to {}", range.start(), range.end())),
-    }
-}
-
-/// As `within`, where -1 means "automatic" or "no limit".
-fn or_minus_one<T>(text: &str, range: RangeInclusive<T>) -> Result<Auto<T>, String>
-where
-    T: FromStr + PartialOrd + Display + Clone + Send + Sync + 'static,
-{
-    if text == "-1" {
-        return Ok(None);
-    }
-    within(range)(text).map(Some).map_err(|limits| format!("{limits}, or -1"))
-}
-
-fn threads(text: &str) -> Result<Auto<NonZeroUsize>, String> {
-    // llama-server takes 0 for "automatic" as well.
-    or_minus_one(text, 0..=1_024_usize).map(|threads| threads.and_then(NonZeroUsize::new))
-}
-
-fn unlimited(text: &str) -> Result<Auto<usize>, String> {
-    or_minus_one(text, 0..=1_048_576)
-}
-
-fn seed(text: &str) -> Result<Auto<u64>, String> {
-    or_minus_one(text, 0..=u64::MAX)
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    within(0..=86_400_u64)(text).map(Duration::from_secs)
-}
-
-fn ping_seconds(text: &str) -> Result<Duration, String> {
-    or_minus_one(text, 1..=86_400_u64).map(|seconds| seconds.map_or(Duration::MAX, Duration::from_secs))
-}
-
-fn name(text: &str) -> Result<String, String> {
-    // llama-server takes a list; clients see the first, and any name is accepted in requests.
-    match text.split(',').map(str::trim).find(|name| !name.is_empty()) {
-        Some(name) if name.len() <= 256 => Ok(name.to_owned()),
-        _ => Err("must have 1 to 256 bytes".to_owned()),
-    }
-}
-
-fn host(text: &str) -> Result<String, String> {
-    let unbracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    match unbracketed {
-        "" => Err("must not be empty".to_owned()),
-        list if list.contains(',') => Err("must be one address".to_owned()),
-        host => Ok(host.to_owned()),
-    }
-}
-
-fn api_key(text: &str) -> Result<String, String> {
-    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        Ok(text.to_owned())
-    } else {
-        Err("must be printable ASCII without spaces".to_owned())
-    }
-}
-
-fn template(text: &str) -> Result<String, String> {
-    if text.contains('{') {
-        Ok(text.to_owned())
-    } else {
-        Err("must be a Jinja template; names of built-in templates are not known here".to_owned())
-    }
-}
-
-fn template_file(path: &str) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| error.to_string()).and_then(|text| template(&text))
+    Cli::command().mut_args(|argument| with_environment(argument.global(true)))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::environment::LLAMA_SERVER_VARIABLES;
     use super::*;
 
     fn error(arguments: &[&str]) -> String {

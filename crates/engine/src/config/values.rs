@@ -1,0 +1,91 @@
+//! The text of a flag or variable to a value within its limits, or the limits.
+
+use std::fmt::Display;
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::Auto;
+
+/// A parser for numbers whose error names the limits.
+pub(super) fn within<T>(
+    range: RangeInclusive<T>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    T: FromStr + PartialOrd + Display + Clone + Send + Sync + 'static,
+{
+    move |text| match text.parse() {
+        Ok(value) if range.contains(&value) => Ok(value),
+        _ => Err(format!("must be a number from {} to {}", range.start(), range.end())),
+    }
+}
+
+/// As `within`, where -1 means "automatic" or "no limit".
+fn or_minus_one<T>(text: &str, range: RangeInclusive<T>) -> Result<Auto<T>, String>
+where
+    T: FromStr + PartialOrd + Display + Clone + Send + Sync + 'static,
+{
+    if text == "-1" {
+        return Ok(None);
+    }
+    within(range)(text).map(Some).map_err(|limits| format!("{limits}, or -1"))
+}
+
+pub(super) fn threads(text: &str) -> Result<Auto<NonZeroUsize>, String> {
+    // llama-server takes 0 for "automatic" as well.
+    or_minus_one(text, 0..=1_024_usize).map(|threads| threads.and_then(NonZeroUsize::new))
+}
+
+pub(super) fn unlimited(text: &str) -> Result<Auto<usize>, String> {
+    or_minus_one(text, 0..=1_048_576)
+}
+
+pub(super) fn seed(text: &str) -> Result<Auto<u64>, String> {
+    or_minus_one(text, 0..=u64::MAX)
+}
+
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    within(0..=86_400_u64)(text).map(Duration::from_secs)
+}
+
+pub(super) fn ping_seconds(text: &str) -> Result<Duration, String> {
+    or_minus_one(text, 1..=86_400_u64).map(|seconds| seconds.map_or(Duration::MAX, Duration::from_secs))
+}
+
+pub(super) fn name(text: &str) -> Result<String, String> {
+    // llama-server takes a list; clients see the first, and any name is accepted in requests.
+    match text.split(',').map(str::trim).find(|name| !name.is_empty()) {
+        Some(name) if name.len() <= 256 => Ok(name.to_owned()),
+        _ => Err("must have 1 to 256 bytes".to_owned()),
+    }
+}
+
+pub(super) fn host(text: &str) -> Result<String, String> {
+    let unbracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    match unbracketed {
+        "" => Err("must not be empty".to_owned()),
+        list if list.contains(',') => Err("must be one address".to_owned()),
+        host => Ok(host.to_owned()),
+    }
+}
+
+pub(super) fn api_key(text: &str) -> Result<String, String> {
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be printable ASCII without spaces".to_owned())
+    }
+}
+
+pub(super) fn template(text: &str) -> Result<String, String> {
+    if text.contains('{') {
+        Ok(text.to_owned())
+    } else {
+        Err("must be a Jinja template; names of built-in templates are not known here".to_owned())
+    }
+}
+
+pub(super) fn template_file(path: &str) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| error.to_string()).and_then(|text| template(&text))
+}

@@ -43,7 +43,7 @@ pub(super) trait Simd: Copy {
     fn dot_tiles(self, tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]);
     /// Spreads a tile into one byte a code.
     fn unpack(self, tile: &Tile, out: &mut UnpackedTile);
-    /// Adds to `sums[t]` the dot products of 32 unpacked rows with token `t` of a block of at most [`BLOCK_TOKENS`] tokens;
+    /// Adds to `sums[t]` the dot products of 32 unpacked rows with token `t` of a block of at most twelve tokens;
     /// x: `[columns / 4, tokens]`.
     fn dot_unpacked(self, tiles: &[UnpackedTile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]);
     /// Sums of half codes times half activations, for sixteen rows; x: `[columns / 4]`.

@@ -27,8 +27,10 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command, config: &Config) -> Result<ExitCode> {
-    let filter = EnvFilter::try_new(&config.log_level)
-        .with_context(|| format!("--log-level {:?} is not a list of levels", config.log_level))?;
+    // What a server tells would stand between the lines of a conversation.
+    let levels = config.log_filter(if matches!(command, Command::Chat { .. }) { "warn" } else { "info" });
+    let filter = EnvFilter::try_new(levels)
+        .with_context(|| format!("--log-level {levels:?} is not a list of levels"))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

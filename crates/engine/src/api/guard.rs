@@ -4,7 +4,8 @@
 //! * A browser tells the page's origin with everything that a page may not simply read. Other
 //!   origins than those of `--cors-origins` are refused.
 //! * A page can have its own name resolve to 127.0.0.1 (DNS rebinding) and is then of the "same
-//!   origin". While the server listens on loopback only, names other than localhost are refused.
+//!   origin". While the server listens on loopback only, names other than localhost are refused,
+//!   unless `--cors-origins *` lets every page in anyway.
 //! * `--api-key` asks every client for a key.
 
 use std::net::IpAddr;
@@ -27,17 +28,19 @@ pub(super) struct Guard {
     origins: Vec<String>,
     /// The name that the server was told to listen on.
     name: String,
-    loopback_only: bool,
+    check_host: bool,
 }
 
 impl Guard {
     /// `address` is the one that the server listens on.
     pub(super) fn new(config: &Config, address: IpAddr) -> Self {
+        let origins: Vec<_> =
+            config.cors_origins.iter().map(|origin| origin.trim().to_ascii_lowercase()).collect();
         Self {
             api_key: config.api_key.clone(),
-            origins: config.cors_origins.iter().map(|origin| origin.trim().to_ascii_lowercase()).collect(),
             name: config.host.clone(),
-            loopback_only: address.to_canonical().is_loopback(),
+            check_host: address.to_canonical().is_loopback() && !origins.iter().any(|origin| origin == "*"),
+            origins,
         }
     }
 
@@ -46,7 +49,7 @@ impl Guard {
         let host =
             request.uri().host().or_else(|| header(request.headers(), HOST.as_str()).map(without_port));
         if let Some(host) = host
-            && self.loopback_only
+            && self.check_host
             && !is_this_machine(host)
             && !host.eq_ignore_ascii_case(&self.name)
         {
@@ -171,6 +174,11 @@ mod tests {
     #[test]
     fn on_other_addresses_every_name_is_a_host() {
         check_page(&guard(&["--host", "0.0.0.0"], "0.0.0.0"), "host", "engine:11434", true);
+    }
+
+    #[test]
+    fn a_server_for_all_pages_does_not_ask_for_its_name() {
+        check_page(&guard(&["--cors-origins", "*"], "127.0.0.1"), "host", "engine.example", true);
     }
 
     #[test]

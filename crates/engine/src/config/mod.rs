@@ -51,6 +51,12 @@ impl Config {
         self.model.as_deref().ok_or(NoModel)
     }
 
+    /// What to log; `default` if nothing was said.
+    #[must_use]
+    pub fn log_filter<'a>(&'a self, default: &'a str) -> &'a str {
+        self.log_level.as_deref().unwrap_or(default)
+    }
+
     /// The chat template to use in place of the file's own.
     #[must_use]
     pub fn chat_template(&self) -> Option<&str> {
@@ -211,9 +217,9 @@ pub struct Config {
     #[command(flatten)]
     pub generation: GenerationDefaults,
 
-    /// What to log: error, warn, info, debug, trace, or a list such as `info,bitnet_engine::worker=debug`
-    #[arg(long, value_name = "FILTER", help_heading = "Logging", default_value = "info")]
-    pub log_level: String,
+    /// What to log: error, warn, info, debug, trace, or a list such as `info,bitnet_engine::worker=debug` [default: info; in a chat warn]
+    #[arg(long, value_name = "FILTER", help_heading = "Logging")]
+    pub log_level: Option<String>,
 }
 
 /// What a request that says nothing gets. The defaults are llama-server's.

@@ -7,11 +7,8 @@ use tokio::time::sleep;
 use crate::http::get;
 use crate::program::{Program, within};
 
-/// A file of `tests/fixtures`.
-#[must_use]
-pub fn fixture(path: &str) -> String {
-    format!("{}/fixtures/{path}", env!("CARGO_MANIFEST_DIR"))
-}
+/// A small random model. What it says makes no sense, but it is always the same. Its context has 1,024 tokens.
+pub const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/nano64/model-i2_s.gguf");
 
 /// A server and where it answers.
 #[derive(Debug)]
@@ -30,8 +27,7 @@ impl Server {
     }
 }
 
-/// The engine with a small random model (context: 1,024 tokens), ready to answer. What it says makes no sense, but
-/// it is always the same.
+/// The engine with [`MODEL`], ready to answer.
 pub async fn engine(arguments: &[&str]) -> Server {
     engine_on_port("0", arguments).await
 }
@@ -44,8 +40,7 @@ pub async fn busy_engine(arguments: &[&str]) -> Server {
 
 /// The same as [`engine`] where a page expects it.
 pub async fn engine_on_port(port: &str, arguments: &[&str]) -> Server {
-    let model = fixture("nano64/model-i2_s.gguf");
-    let arguments = [&["--model", &model, "--port", port], arguments].concat();
+    let arguments = [&["--model", MODEL, "--port", port], arguments].concat();
     let server = listening(Program::start("bitnet-engine", &arguments, &[])).await;
     healthy(&server.url).await;
     server
@@ -59,8 +54,7 @@ pub async fn web(engine_url: &str) -> Server {
 
 /// Both in one process; the address is the page's.
 pub async fn standalone() -> Server {
-    let model = fixture("nano64/model-i2_s.gguf");
-    let arguments = ["--model", &model, "--port", "0", "--temp", "0"];
+    let arguments = ["--model", MODEL, "--port", "0", "--temp", "0"];
     listening(Program::start("bitnet-chat", &arguments, &[("LISTEN", "127.0.0.1:0")])).await
 }
 

@@ -1,6 +1,6 @@
 //! Starting, stopping and restarting, as a person or a container runtime does.
 
-use e2e::{Events, Program, Server, busy_engine, engine, engine_on_port, get, post, standalone, web};
+use e2e::{Events, MODEL, Program, Server, busy_engine, engine, engine_on_port, get, post, standalone, web};
 use serde_json::{Value, json};
 
 /// Asks the page's server and returns the states that it reported and the answer's text.
@@ -137,8 +137,7 @@ async fn a_health_check_tells_by_its_exit_status() {
 async fn a_port_in_use_is_said() {
     let engine = engine(&[]).await;
     let web = web(&engine.url).await;
-    let model = e2e::fixture("nano64/model-i2_s.gguf");
-    let second_engine = ["--model", &model, "--port", engine.port()];
+    let second_engine = ["--model", MODEL, "--port", engine.port()];
     let address = web.url.trim_start_matches("http://");
     for (mut program, port) in [
         (Program::start("bitnet-engine", &second_engine, &[]), engine.port()),

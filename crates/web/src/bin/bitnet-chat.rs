@@ -67,7 +67,8 @@ async fn serve(
     engine: bitnet_engine::config::Config,
     mut web: bitnet_web::config::Config,
 ) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(engine.log_filter("info")).context("--log-level is not a list of levels")?;
+    let filter =
+        EnvFilter::try_new(engine.log_filter("info")).context("--log-level is not a list of levels")?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -1,11 +1,14 @@
 //! Activations as int8: RMS norm and absmax quantization, one scale a token.
 
+use std::io;
+
 use super::Isa;
 use super::elementary::{largest, sum_four};
 use super::isa::Kernel;
 use super::rows::{PADDING, Rows};
 use super::simd::{LANES, Simd};
 use super::ternary::{BLOCK_TOKENS, Quad};
+use crate::memory::Buffer;
 use crate::pool::{Disjoint, Pool};
 
 /// The least absolute maximum, so that a row of zeros has a finite scale.
@@ -15,9 +18,9 @@ const SMALLEST_ABSMAX: f32 = 1e-5;
 ///
 /// Twelve rows lie side by side, four columns of one, then the same four of the next: a product reads them in one stream.
 /// The last block is as wide as rows are left.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Activations {
-    codes: Vec<Quad>,
+    codes: Buffer<Quad>,
     factors: Vec<Factor>,
     rows: usize,
     columns: usize,
@@ -36,16 +39,10 @@ struct Factor {
 
 impl Activations {
     /// Room for `capacity` rows, none in use.
-    #[must_use]
-    pub fn with_capacity(capacity: usize, columns: usize) -> Self {
+    pub fn with_capacity(capacity: usize, columns: usize) -> io::Result<Self> {
         let row_quads = columns.next_multiple_of(PADDING) / 4;
-        Self {
-            codes: vec![[0; 4]; capacity * row_quads],
-            factors: vec![Factor::default(); capacity],
-            rows: 0,
-            columns,
-            row_quads,
-        }
+        let codes = Buffer::zeroed(capacity * row_quads)?;
+        Ok(Self { codes, factors: vec![Factor::default(); capacity], rows: 0, columns, row_quads })
     }
 
     /// Rows in use.
@@ -172,7 +169,7 @@ pub struct PaddedVector(Vec<f32>);
 
 impl From<Vec<f32>> for PaddedVector {
     fn from(mut values: Vec<f32>) -> Self {
-        values.resize(Rows::with_capacity(0, values.len()).stride(), 0.0);
+        values.resize(values.len().next_multiple_of(PADDING), 0.0);
         Self(values)
     }
 }
@@ -198,17 +195,18 @@ impl Kernel for NormQuantize<'_> {
         let x = self.x.as_chunks::<LANES>().0;
         let weight = self.weight.as_chunks::<LANES>().0;
         // The normed row is computed twice rather than stored.
-        let normed = |i: usize| simd.mul(simd.mul(simd.load(&x[i]), inverse), simd.load(&weight[i]));
         let mut absmax = simd.splat(0.0);
-        for i in 0..x.len().min(weight.len()) {
-            absmax = simd.max(simd.abs(normed(i)), absmax);
+        for (x, weight) in x.iter().zip(weight) {
+            absmax = simd.max(simd.abs(normed(simd, x, inverse, weight)), absmax);
         }
         let absmax = largest(simd, absmax).max(SMALLEST_ABSMAX);
         let (factor, lowest, highest) = (simd.splat(127.0 / absmax), simd.splat(-128.0), simd.splat(127.0));
         // Sums of fewer than 2^17 codes in a lane are exact.
         let mut sums = simd.splat(0.0);
-        for (i, quads) in self.codes.chunks_mut(self.width * LANES / 4).enumerate().take(x.len()) {
-            let code = simd.min(simd.max(simd.round(simd.mul(normed(i), factor)), lowest), highest);
+        let quads = self.codes.chunks_mut(self.width * LANES / 4);
+        for ((quads, x), weight) in quads.zip(x).zip(weight) {
+            let code = simd.round(simd.mul(normed(simd, x, inverse, weight), factor));
+            let code = simd.min(simd.max(code, lowest), highest);
             sums = simd.add(sums, code);
             let mut codes = [0; LANES];
             simd.store_i8(code, &mut codes);
@@ -220,6 +218,11 @@ impl Kernel for NormQuantize<'_> {
         simd.store(sums, &mut lanes);
         Factor { scale: absmax / 127.0, sum: lanes.iter().map(|&sum| sum as i32).sum() }
     }
+}
+
+#[inline(always)]
+fn normed<S: Simd>(simd: S, x: &[f32; LANES], inverse: S::Vector, weight: &[f32; LANES]) -> S::Vector {
+    simd.mul(simd.mul(simd.load(x), inverse), simd.load(weight))
 }
 
 struct Norm<'a> {
@@ -236,8 +239,7 @@ impl Kernel for Norm<'_> {
     fn run<S: Simd>(self, simd: S) {
         let inverse = simd.splat(inverse_rms(simd, self.x, self.columns, self.eps));
         for (x, weight) in self.x.as_chunks_mut::<LANES>().0.iter_mut().zip(self.weight.as_chunks().0) {
-            let normed = simd.mul(simd.mul(simd.load(x), inverse), simd.load(weight));
-            simd.store(normed, x);
+            simd.store(normed(simd, x, inverse, weight), x);
         }
     }
 }

@@ -9,6 +9,7 @@ use half::f16;
 use super::isa::Kernel;
 use super::screen::{NibbleSums, NibbleTile, WideQuad};
 use super::simd::{LANES, Simd};
+use super::stream::fetch_ahead;
 use super::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 
 /// Proof that this CPU has AVX2, FMA and F16C.
@@ -26,8 +27,6 @@ const PACKED_RUN: usize = 7;
 const UNPACKED_RUN: usize = 15;
 /// Tiles of half codes whose products fit in 16 bits: each adds 2 · (2 · 15 · 128).
 const NIBBLE_RUN: usize = 4;
-/// How far ahead of the dot products tiles are fetched, in tiles; about the latency of memory.
-const PREFETCH: usize = 24;
 
 impl Avx2 {
     pub(super) fn detect() -> Option<Self> {
@@ -121,12 +120,16 @@ impl Simd for Avx2 {
         }
         fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) -> () { dot_tiles(tiles, x, sums) }
         fn dot_nibbles(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) -> () { dot_nibbles(tiles, x, sums) }
-        fn prefetch(target: *const u8) -> () { x86::_mm_prefetch::<{ x86::_MM_HINT_T0 }>(target.cast()) }
         fn prefetch_for_writing(target: *const f32) -> () {
             x86::_mm_prefetch::<{ x86::_MM_HINT_ET0 }>(target.cast())
         }
         fn multiply_registers(rounds: usize) -> u64 { multiply_registers(rounds) }
         fn unpack(tile: &Tile, out: &mut UnpackedTile) -> () { unpack(tile, out) }
+    }
+
+    #[inline(always)]
+    fn fetch_ahead(self, line: *const u8) {
+        fetch_ahead(line);
     }
 
     fn dot_unpacked(self, tiles: &[UnpackedTile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
@@ -197,11 +200,10 @@ fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
         let mut once = [x86::_mm256_setzero_si256(); PARTS];
         let mut four = [x86::_mm256_setzero_si256(); PARTS];
         for (tile, x) in tiles.iter().zip(x) {
-            let [x0, x1, x2, x3] = [0, 1, 2, 3].map(|quad| broadcast(x[quad]));
+            let (x0, x1, x2, x3) = (broadcast(x[0]), broadcast(x[1]), broadcast(x[2]), broadcast(x[3]));
             let halves = tile.halves();
             for half in halves {
-                let ahead = half.as_ptr().wrapping_add(PREFETCH * size_of::<Tile>());
-                x86::_mm_prefetch::<{ x86::_MM_HINT_T0 }>(ahead.cast());
+                fetch_ahead(half.as_ptr());
             }
             for part in 0..PARTS {
                 let packed = load(halves[part / 2], part % 2);
@@ -256,15 +258,15 @@ fn dot_nibbles(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
         let mut high = [x86::_mm256_setzero_si256(); 2];
         let mut low = [x86::_mm256_setzero_si256(); 2];
         for (tile, x) in tiles.iter().zip(x.as_chunks::<2>().0) {
-            let ahead = tile.0.as_ptr().wrapping_add(PREFETCH * size_of::<Tile>());
-            x86::_mm_prefetch::<{ x86::_MM_HINT_T0 }>(ahead.cast());
-            let x = x.map(|x| (broadcast(x.high), broadcast(x.low)));
+            fetch_ahead(tile.0.as_ptr());
+            let high_x = [broadcast(x[0].high), broadcast(x[1].high)];
+            let low_x = [broadcast(x[0].low), broadcast(x[1].low)];
             for part in 0..2 {
                 let packed = load(&tile.0, part);
                 let first = x86::_mm256_and_si256(packed, mask);
                 let second = x86::_mm256_and_si256(x86::_mm256_srli_epi16::<4>(packed), mask);
                 for (total, first_x, second_x) in
-                    [(&mut high[part], x[0].0, x[1].0), (&mut low[part], x[0].1, x[1].1)]
+                    [(&mut high[part], high_x[0], high_x[1]), (&mut low[part], low_x[0], low_x[1])]
                 {
                     let products = x86::_mm256_add_epi16(
                         x86::_mm256_maddubs_epi16(first, first_x),
@@ -294,8 +296,8 @@ fn dot_unpacked<const T: usize>(
         let mut totals = [[x86::_mm256_setzero_si256(); PARTS]; T];
         for (tile, x) in tiles.iter().zip(x.chunks(QUADS * tokens)) {
             for (quad, x) in x.chunks(tokens).enumerate() {
-                let weights: [__m256i; PARTS] =
-                    std::array::from_fn(|part| load(tile.half(quad, part / 2), part % 2));
+                let (first, second) = (tile.half(quad, 0), tile.half(quad, 1));
+                let weights = [load(first, 0), load(first, 1), load(second, 0), load(second, 1)];
                 for (&x, totals) in x.iter().zip(&mut totals) {
                     let x = broadcast(x);
                     for (total, &weights) in totals.iter_mut().zip(&weights) {

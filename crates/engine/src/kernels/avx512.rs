@@ -9,14 +9,12 @@ use half::f16;
 use super::isa::Kernel;
 use super::screen::{NibbleSums, NibbleTile, WideQuad};
 use super::simd::{LANES, Simd};
+use super::stream::fetch_ahead;
 use super::ternary::{BLOCK_TOKENS, QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 
 /// Proof that this CPU has AVX-512 F, BW, VL and VNNI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Avx512(());
-
-/// How far ahead of the dot products tiles are fetched, in tiles; about the latency of memory.
-const PREFETCH: usize = 24;
 
 impl Avx512 {
     pub(super) fn detect() -> Option<Self> {
@@ -88,12 +86,16 @@ impl Simd for Avx512 {
         }
         fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) -> () { dot_tiles(tiles, x, sums) }
         fn dot_nibbles(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) -> () { dot_nibbles(tiles, x, sums) }
-        fn prefetch(target: *const u8) -> () { x86::_mm_prefetch::<{ x86::_MM_HINT_T0 }>(target.cast()) }
         fn prefetch_for_writing(target: *const f32) -> () {
             x86::_mm_prefetch::<{ x86::_MM_HINT_ET0 }>(target.cast())
         }
         fn multiply_registers(rounds: usize) -> u64 { multiply_registers(rounds) }
         fn unpack(tile: &Tile, out: &mut UnpackedTile) -> () { unpack(tile, out) }
+    }
+
+    #[inline(always)]
+    fn fetch_ahead(self, line: *const u8) {
+        fetch_ahead(line);
     }
 
     fn dot_unpacked(self, tiles: &[UnpackedTile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
@@ -136,18 +138,18 @@ fn load(bytes: &[u8; 64]) -> __m512i {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
     let zero = x86::_mm512_setzero_si512();
-    let fields =
-        [0b11, 0b1100, 0b11_0000, 0b1100_0000u8].map(|mask| x86::_mm512_set1_epi8(mask.cast_signed()));
+    let fields = [
+        x86::_mm512_set1_epi8(0b11),
+        x86::_mm512_set1_epi8(0b1100),
+        x86::_mm512_set1_epi8(0b11_0000),
+        x86::_mm512_set1_epi8(0b1100_0000u8.cast_signed()),
+    ];
     let mut low = [zero; QUADS];
     let mut high = [zero; QUADS];
     for (tile, x) in tiles.iter().zip(x.as_chunks::<QUADS>().0) {
         let [first, second] = tile.halves();
-        x86::_mm_prefetch::<{ x86::_MM_HINT_T0 }>(
-            first.as_ptr().wrapping_add(PREFETCH * size_of::<Tile>()).cast(),
-        );
-        x86::_mm_prefetch::<{ x86::_MM_HINT_T0 }>(
-            second.as_ptr().wrapping_add(PREFETCH * size_of::<Tile>()).cast(),
-        );
+        fetch_ahead(first.as_ptr());
+        fetch_ahead(second.as_ptr());
         let (first, second) = (load(first), load(second));
         for (quad, &x) in x.iter().enumerate() {
             let x = broadcast(x);
@@ -197,9 +199,7 @@ fn dot_nibbles(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
     // Columns 0 to 3 and 4 to 7 of a tile apart, to hide the latency of the products.
     let (mut high, mut low) = ([zero; 2], [zero; 2]);
     for (tile, x) in tiles.iter().zip(x.as_chunks::<2>().0) {
-        x86::_mm_prefetch::<{ x86::_MM_HINT_T0 }>(
-            tile.0.as_ptr().wrapping_add(PREFETCH * size_of::<Tile>()).cast(),
-        );
+        fetch_ahead(tile.0.as_ptr());
         let packed = load(&tile.0);
         let halves = [packed, x86::_mm512_srli_epi32::<4>(packed)];
         for (i, half) in halves.into_iter().enumerate() {
@@ -218,11 +218,15 @@ fn dot_nibbles(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn dot_unpacked<const T: usize>(tiles: &[UnpackedTile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
     let x = x.as_chunks::<T>().0.as_chunks::<QUADS>().0;
-    let mut totals: [[__m512i; 2]; T] = std::array::from_fn(|t| {
-        let sums = sums[t].as_ptr();
-        // SAFETY: `sums[t]` has 32 elements.
-        unsafe { [x86::_mm512_loadu_si512(sums.cast()), x86::_mm512_loadu_si512(sums.add(LANES).cast())] }
-    });
+    // Loops rather than closures here and below: those are not always compiled with these instructions.
+    let mut totals = [[x86::_mm512_setzero_si512(); 2]; T];
+    for (total, sums) in totals.iter_mut().zip(&*sums) {
+        // SAFETY: `sums` has 32 elements.
+        unsafe {
+            total[0] = x86::_mm512_loadu_si512(sums.as_ptr().cast());
+            total[1] = x86::_mm512_loadu_si512(sums.as_ptr().add(LANES).cast());
+        }
+    }
     for (tile, x) in tiles.iter().zip(x) {
         for (quad, x) in x.iter().enumerate() {
             let (low, high) = (load(tile.half(quad, 0)), load(tile.half(quad, 1)));

@@ -8,9 +8,6 @@ use crate::pool::{Disjoint, Pool};
 /// Bytes that one piece reads: small enough to balance the threads, large enough for the prefetchers.
 const PIECE: usize = 1 << 20;
 
-/// How far ahead of the reads lines are asked for, as the kernels do it.
-const AHEAD: usize = 3 << 10;
-
 /// Reads all of `buffers` once on all threads, in order; the result only keeps the reads alive.
 pub fn read(pool: &mut Pool, isa: Isa, buffers: &[&[u8]]) -> u64 {
     let mut sums = vec![0; buffers.iter().map(|buffer| buffer.len().div_ceil(PIECE)).sum()];
@@ -42,7 +39,7 @@ impl Kernel for Read<'_> {
         let mut sums = [0u64; 32];
         for chunk in self.bytes.as_chunks::<256>().0 {
             for line in chunk.chunks(64) {
-                simd.prefetch(line.as_ptr().wrapping_add(AHEAD));
+                simd.fetch_ahead(line.as_ptr());
             }
             for (sum, bytes) in sums.iter_mut().zip(chunk.as_chunks().0) {
                 *sum ^= u64::from_le_bytes(*bytes);

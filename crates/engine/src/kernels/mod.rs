@@ -25,6 +25,8 @@ mod rows;
 mod screen;
 mod self_test;
 mod simd;
+#[cfg(target_arch = "x86_64")]
+mod stream;
 mod ternary;
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,17 @@
 //! A small matrix of f32 with padded rows: what flows between the kernels.
 
+use std::io;
+
+use crate::memory::Buffer;
+
 /// Rows are padded to this many elements: the height of a weight tile, and a multiple of the lanes.
 pub(super) const PADDING: usize = 32;
 
 /// `[rows, columns]` of f32. The padding at the end of each row is zero, so that kernels need no special case for it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Rows {
-    data: Vec<f32>,
+    /// On huge pages: the outputs of a product lie on as many pages as there are rows.
+    data: Buffer<f32>,
     rows: usize,
     columns: usize,
     stride: usize,
@@ -14,10 +19,9 @@ pub struct Rows {
 
 impl Rows {
     /// Room for `capacity` rows, none in use.
-    #[must_use]
-    pub fn with_capacity(capacity: usize, columns: usize) -> Self {
+    pub fn with_capacity(capacity: usize, columns: usize) -> io::Result<Self> {
         let stride = columns.next_multiple_of(PADDING);
-        Self { data: vec![0.0; capacity * stride], rows: 0, columns, stride }
+        Ok(Self { data: Buffer::zeroed(capacity * stride)?, rows: 0, columns, stride })
     }
 
     /// Sets the number of rows in use. Their contents are unspecified, but padding stays zero.

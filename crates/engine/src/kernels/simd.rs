@@ -48,8 +48,8 @@ pub(super) trait Simd: Copy {
     fn dot_unpacked(self, tiles: &[UnpackedTile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]);
     /// Sums of half codes times half activations, for sixteen rows; x: `[columns / 4]`.
     fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums);
-    /// Asks for the cache line of `target`, which will be read.
-    fn prefetch(self, target: *const u8);
+    /// Asks for what follows `line` in a stream that is read from the beginning to the end.
+    fn fetch_ahead(self, line: *const u8);
     /// Asks for the cache line of `target`, which will be written.
     fn prefetch_for_writing(self, target: *const f32);
     /// Multiplies and adds int8 in registers, as fast as the instructions go; returns the number of multiply-adds.
@@ -192,7 +192,7 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn prefetch(self, _: *const u8) {}
+    fn fetch_ahead(self, _: *const u8) {}
 
     #[inline(always)]
     fn prefetch_for_writing(self, _: *const f32) {}

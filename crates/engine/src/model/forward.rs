@@ -47,12 +47,16 @@ pub struct InferenceOptions {
     pub max_rows: usize,
 }
 
-/// There is no memory for the KV cache.
+/// There is no memory for the KV cache or the intermediate results.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot reserve the KV cache of {slots} × {context} positions; choose a smaller context")]
+#[error(
+    "cannot reserve memory for {slots} × {context} positions in the KV cache and {max_rows} rows at a time; \
+     choose a smaller context or batch"
+)]
 pub struct InferenceError {
     slots: usize,
     context: usize,
+    max_rows: usize,
     source: io::Error,
 }
 
@@ -135,20 +139,21 @@ impl Inference {
         let Hyperparameters { layers, hidden, ffn, kv_heads, head_dim, rope_theta, .. } =
             model.hyperparameters;
         let InferenceOptions { context, slots, cache_type, max_rows } = options;
-        let attention = Attention::new(model.head_shape(), layers, slots, context, cache_type)
-            .map_err(|source| InferenceError { slots, context, source })?;
+        let memory = |source| InferenceError { slots, context, max_rows, source };
+        let attention =
+            Attention::new(model.head_shape(), layers, slots, context, cache_type).map_err(memory)?;
         Ok(Self {
             attention,
             held: vec![0; slots],
             places: Vec::with_capacity(max_rows),
             angles: Angles::new(head_dim, rope_theta, max_rows),
-            x: Rows::with_capacity(max_rows, hidden),
-            hidden_codes: Activations::with_capacity(max_rows, hidden),
-            qkv: Rows::with_capacity(max_rows, hidden + 2 * kv_heads * head_dim),
-            attended: Rows::with_capacity(max_rows, hidden),
-            gated: Rows::with_capacity(max_rows, ffn),
-            ffn_codes: Activations::with_capacity(max_rows, ffn),
-            last: Rows::with_capacity(max_rows, hidden),
+            x: Rows::with_capacity(max_rows, hidden).map_err(memory)?,
+            hidden_codes: Activations::with_capacity(max_rows, hidden).map_err(memory)?,
+            qkv: Rows::with_capacity(max_rows, hidden + 2 * kv_heads * head_dim).map_err(memory)?,
+            attended: Rows::with_capacity(max_rows, hidden).map_err(memory)?,
+            gated: Rows::with_capacity(max_rows, ffn).map_err(memory)?,
+            ffn_codes: Activations::with_capacity(max_rows, ffn).map_err(memory)?,
+            last: Rows::with_capacity(max_rows, hidden).map_err(memory)?,
             logits: Vec::new(),
             search: Search::default(),
             profile: Profile::default(),

@@ -96,7 +96,10 @@ fn soften<S: Simd>(simd: S, scores: &mut [f32; BLOCK], scale: f32) -> (f32, f32)
     for scores in scores.chunks_mut(4) {
         for (scores, sum) in scores.iter_mut().zip(&mut sums) {
             // `exp` of minus infinity is a tiny number; the weight of a position that does not count is exactly zero.
-            let counts = scores.map(|score| if score == f32::NEG_INFINITY { 0.0 } else { 1.0 });
+            let mut counts = [0.0; LANES];
+            for (count, &score) in counts.iter_mut().zip(&*scores) {
+                *count = if score == f32::NEG_INFINITY { 0.0 } else { 1.0 };
+            }
             let weight =
                 simd.mul(exp(simd, simd.sub(simd.load(scores), simd.splat(max))), simd.load(&counts));
             simd.store(weight, scores);
@@ -124,11 +127,11 @@ fn add_multiples<S: Simd, E: Element, const N: usize>(
             sum[1] = simd.mul_add(factor, high, sum[1]);
         }
     }
-    sums.map(|[low, high]| {
-        let mut out = [0.0; WIDTH];
+    let mut out = [[0.0; WIDTH]; N];
+    for (out, [low, high]) in out.iter_mut().zip(sums) {
         let [first, second] = out.as_chunks_mut::<LANES>().0 else { unreachable!("a row is two registers") };
         simd.store(low, first);
         simd.store(high, second);
-        out
-    })
+    }
+    out
 }

@@ -19,7 +19,7 @@ fn noise(seed: usize) -> f32 {
 /// Queries, keys and values of some positions.
 fn qkv(shape: HeadShape, positions: Range<usize>) -> Rows {
     let columns = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
-    let mut rows = Rows::with_capacity(positions.len(), columns);
+    let mut rows = Rows::with_capacity(positions.len(), columns).unwrap();
     rows.set_rows(positions.len());
     for (row, position) in positions.enumerate() {
         for (column, value) in rows.row_mut(row).iter_mut().enumerate() {
@@ -40,7 +40,7 @@ fn attend(shape: HeadShape, isa: Isa, threads: usize, chunk: usize, kind: CacheT
         let mut rows = qkv(shape, positions);
         let mut angles = Angles::new(shape.head_dim, 10_000.0, places.len());
         angles.set_positions(places.iter().map(|place| place.position));
-        let mut out = Rows::with_capacity(places.len(), shape.heads * shape.head_dim);
+        let mut out = Rows::with_capacity(places.len(), shape.heads * shape.head_dim).unwrap();
         out.set_rows(places.len());
         attention.append(&mut pool, isa, 1, &mut rows, &angles, &places);
         attention.attend(&mut pool, isa, 1, &rows, &places, &mut out);

@@ -49,7 +49,7 @@ impl Head {
 
     /// Every candidate has its exact logit, and nothing that `demand` asks for is missing.
     fn check(&self, isa: Isa, x: &[f32], demand: Demand, touched: &[u32]) -> usize {
-        let mut rows = Rows::with_capacity(1, self.columns);
+        let mut rows = Rows::with_capacity(1, self.columns).unwrap();
         rows.set_rows(1);
         rows.row_mut(0).copy_from_slice(x);
         let all = self.all(isa, &rows);

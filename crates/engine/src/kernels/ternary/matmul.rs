@@ -13,8 +13,8 @@ use crate::kernels::rows::Rows;
 use crate::kernels::simd::{LANES, Simd};
 use crate::pool::{Disjoint, Pool};
 
-/// Token rows whose sums are kept at a time: 15 KiB on the stack.
-const TOKENS: usize = 10 * BLOCK_TOKENS;
+/// Token rows whose sums are kept at a time: 17 KiB on the stack.
+const TOKENS: usize = 11 * BLOCK_TOKENS;
 /// Tiles unpacked at a time: 16 KiB on the stack.
 const STRIP: usize = 32;
 
@@ -63,11 +63,13 @@ fn run(pool: &mut Pool, isa: Isa, w: &TernaryMatrix, x: &Activations, out: &mut 
     assert_eq!(out.rows(), x.rows(), "one output row a token");
     let stride = out.stride();
     let out = Disjoint::new(out.padded_mut());
-    pool.run_ranges(w.tile_rows(), |tile_rows| {
-        for tile_row in tile_rows {
-            isa.run(TileRow { w, tile_row, x, out: &out, stride, epilogue });
-        }
-    });
+    let tile_row = |tile_row| isa.run(TileRow { w, tile_row, x, out: &out, stride, epilogue });
+    if x.rows() == 1 {
+        // A row of tiles takes a microsecond: long runs of them are one stream through memory.
+        pool.run_ranges(w.tile_rows(), |tile_rows| tile_rows.for_each(tile_row));
+    } else {
+        pool.run(w.tile_rows(), tile_row);
+    }
 }
 
 /// All tokens by the 32 weight rows of one row of tiles.
@@ -106,6 +108,7 @@ impl TileRow<'_> {
             simd.prefetch_for_writing(&raw const out[0]);
             simd.prefetch_for_writing(&raw const out[out.len() - 1]);
         }
+        #[expect(clippy::large_stack_arrays, reason = "17 KiB; a region must not allocate")]
         let mut sums = [[0; TILE_ROWS]; TOKENS];
         let mut unpacked = [UnpackedTile::ZERO; STRIP];
         for (strip, tiles) in self.w.tile_row(self.tile_row).chunks(STRIP).enumerate() {

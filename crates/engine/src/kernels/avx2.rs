@@ -298,6 +298,7 @@ fn dot_unpacked<const T: usize>(
             for (quad, x) in x.chunks(tokens).enumerate() {
                 let (first, second) = (tile.half(quad, 0), tile.half(quad, 1));
                 let weights = [load(first, 0), load(first, 1), load(second, 0), load(second, 1)];
+                let Some(x) = x.first_chunk::<T>() else { return };
                 for (&x, totals) in x.iter().zip(&mut totals) {
                     let x = broadcast(x);
                     for (total, &weights) in totals.iter_mut().zip(&weights) {

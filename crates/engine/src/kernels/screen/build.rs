@@ -167,25 +167,24 @@ impl Kernel for Quantize<'_> {
         let inverse = if absmax == 0.0 { 0.0 } else { 127.0 / absmax };
         let (mut errors, mut norms, mut copies) =
             ([simd.splat(0.0); 4], [simd.splat(0.0); 4], [simd.splat(0.0); 4]);
-        for (i, (values, codes)) in values.iter().zip(codes).enumerate() {
-            let value = simd.load(values);
-            let code = simd.round(simd.mul(value, simd.splat(inverse)));
-            let code = simd.min(simd.max(code, simd.splat(-127.0)), simd.splat(127.0));
-            simd.store_i8(code, codes);
-            let copy = simd.mul(code, simd.splat(scale));
-            let error = simd.sub(value, copy);
-            errors[i % 4] = simd.mul_add(error, error, errors[i % 4]);
-            norms[i % 4] = simd.mul_add(value, value, norms[i % 4]);
-            copies[i % 4] = simd.mul_add(copy, copy, copies[i % 4]);
+        for (values, codes) in values.chunks(4).zip(codes.chunks_mut(4)) {
+            for (i, (values, codes)) in values.iter().zip(codes).enumerate() {
+                let value = simd.load(values);
+                let code = simd.round(simd.mul(value, simd.splat(inverse)));
+                let code = simd.min(simd.max(code, simd.splat(-127.0)), simd.splat(127.0));
+                simd.store_i8(code, codes);
+                let copy = simd.mul(code, simd.splat(scale));
+                let error = simd.sub(value, copy);
+                errors[i] = simd.mul_add(error, error, errors[i]);
+                norms[i] = simd.mul_add(value, value, norms[i]);
+                copies[i] = simd.mul_add(copy, copy, copies[i]);
+            }
         }
-        let length = |squares| sum_four(simd, squares).sqrt() * SLACK;
+        let (error, norm, copy) = (sum_four(simd, errors), sum_four(simd, norms), sum_four(simd, copies));
+        let (error, norm) = (error.sqrt() * SLACK, norm.max(copy).sqrt() * SLACK);
         // The copy and the difference are rounded, each element by 2^-23 of the largest at most, and tiny squares vanish.
         let count = self.values.len() as f32;
         let rounding = absmax * count.sqrt() * f32::EPSILON + (count * f32::MIN_POSITIVE).sqrt();
-        Measured {
-            scale,
-            error: length(errors) + rounding,
-            norm: length(norms).max(length(copies)) + rounding,
-        }
+        Measured { scale, error: error + rounding, norm: norm + rounding }
     }
 }

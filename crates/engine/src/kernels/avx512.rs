@@ -7,6 +7,7 @@ use std::arch::x86_64::{__m512, __m512i};
 use half::f16;
 
 use super::isa::Kernel;
+use super::operations::operations;
 use super::screen::{NibbleSums, NibbleTile, WideQuad};
 use super::simd::{LANES, Simd};
 use super::stream::fetch_ahead;
@@ -38,19 +39,6 @@ impl Avx512 {
         // SAFETY: holding the token proves that the CPU has the instructions.
         unsafe { run(self, kernel) }
     }
-}
-
-/// Methods that are one expression of intrinsics.
-macro_rules! operations {
-    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $output:ty { $($body:tt)* })*) => {
-        $(
-            #[inline(always)]
-            fn $name(self, $($argument: $type),*) -> $output {
-                // SAFETY: holding the token proves that the CPU has the instructions; references are valid for their size.
-                unsafe { $($body)* }
-            }
-        )*
-    };
 }
 
 impl Simd for Avx512 {

@@ -20,6 +20,8 @@ mod elementary;
 mod head;
 mod isa;
 pub mod limits;
+#[cfg(target_arch = "x86_64")]
+mod operations;
 mod rope;
 mod rows;
 mod screen;

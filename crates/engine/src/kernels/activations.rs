@@ -8,8 +8,9 @@ use super::isa::Kernel;
 use super::rows::{PADDING, Rows};
 use super::simd::{LANES, Simd};
 use super::ternary::{BLOCK_TOKENS, Quad};
+use crate::kernels::disjoint::Disjoint;
 use crate::memory::Buffer;
-use crate::pool::{Disjoint, Pool};
+use crate::pool::Pool;
 
 /// The least absolute maximum, so that a row of zeros has a finite scale.
 const SMALLEST_ABSMAX: f32 = 1e-5;

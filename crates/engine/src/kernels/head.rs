@@ -12,8 +12,9 @@ use super::rows::Rows;
 use super::simd::{LANES, Simd};
 use crate::checkpoint::{CheckpointError, Tensor};
 use crate::gguf::TensorType;
+use crate::kernels::disjoint::Disjoint;
 use crate::memory::Buffer;
-use crate::pool::{Disjoint, Pool};
+use crate::pool::Pool;
 use crate::quant::{FloatRows, QuantError, decode_row};
 
 /// Elements decoded at a time where rows are not F16: a multiple of every block size.
@@ -110,12 +111,6 @@ impl FloatMatrix {
     #[must_use]
     pub fn columns(&self) -> usize {
         self.columns
-    }
-
-    /// How elements are stored.
-    #[must_use]
-    pub fn tensor_type(&self) -> TensorType {
-        self.tensor_type
     }
 
     /// The stored bytes, for measuring how fast they can be read.

@@ -3,7 +3,8 @@
 use super::Isa;
 use super::isa::Kernel;
 use super::simd::Simd;
-use crate::pool::{Disjoint, Pool};
+use crate::kernels::disjoint::Disjoint;
+use crate::pool::Pool;
 
 /// Bytes that one piece reads: small enough to balance the threads, large enough for the prefetchers.
 const PIECE: usize = 1 << 20;

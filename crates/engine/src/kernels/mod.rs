@@ -16,6 +16,7 @@ mod attention;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod disjoint;
 mod elementary;
 mod head;
 mod isa;

@@ -2,8 +2,8 @@
 //!
 //! A core has few buffers for lines on their way into its first-level cache, so that fetching far ahead into it stalls; the
 //! second level has several times as many. Lines are therefore asked for twice: early into the second level, to cover the
-//! latency of memory, and again into the first shortly before they are used. On two cores this reads 15 % faster than
-//! either alone.
+//! latency of memory, and again into the first shortly before they are used. Both together
+//! read faster than either alone.
 
 use std::arch::x86_64 as x86;
 

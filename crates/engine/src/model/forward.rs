@@ -170,12 +170,6 @@ impl Inference {
         &self.model.hyperparameters
     }
 
-    /// What there is room for.
-    #[must_use]
-    pub fn options(&self) -> &InferenceOptions {
-        &self.options
-    }
-
     /// Positions of a sequence.
     #[must_use]
     pub fn context(&self) -> usize {

@@ -3,9 +3,10 @@
 use super::cache::{Element, Pages};
 use super::{HeadShape, Place};
 use crate::kernels::Isa;
+use crate::kernels::disjoint::Disjoint;
 use crate::kernels::rope::Angles;
 use crate::kernels::rows::Rows;
-use crate::pool::{Disjoint, Pool};
+use crate::pool::Pool;
 
 /// With fewer rows the work is less than a handoff to the threads.
 const ROWS_WORTH_SHARING: usize = 8;

@@ -6,10 +6,11 @@ use super::cache::{BLOCK, Element, Pages};
 use super::softmax::{Partial, QUERIES};
 use super::{HeadShape, Place};
 use crate::kernels::Isa;
+use crate::kernels::disjoint::Disjoint;
 use crate::kernels::isa::Kernel;
 use crate::kernels::rows::Rows;
 use crate::kernels::simd::Simd;
-use crate::pool::{Disjoint, Pool};
+use crate::pool::Pool;
 
 /// Rows of one sequence that one piece attends for: they share each block of the cache while it is near.
 const BUNDLE: usize = 8;

@@ -11,9 +11,9 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::{HeadShape, MAX_HEAD_DIM, Place};
+use crate::kernels::disjoint::Disjoint;
 use crate::kernels::simd::{LANES, Simd};
 use crate::memory::Buffer;
-use crate::pool::Disjoint;
 
 /// Positions of a page.
 pub(super) const BLOCK: usize = 128;

@@ -5,11 +5,12 @@ use std::sync::{Mutex, PoisonError};
 
 use super::{NIBBLE_COLUMNS, NibbleTile};
 use crate::kernels::Isa;
+use crate::kernels::disjoint::Disjoint;
 use crate::kernels::elementary::{largest, sum_four};
 use crate::kernels::isa::Kernel;
 use crate::kernels::simd::{LANES, Simd};
 use crate::memory::Buffer;
-use crate::pool::{Disjoint, Pool};
+use crate::pool::Pool;
 use crate::quant::QuantError;
 
 /// `[rows, columns]` in 8 bits with a scale for each row, as two planes of half codes.

@@ -5,11 +5,12 @@ use std::cmp::Ordering;
 use super::build::{Group, OFFSET, Screen};
 use super::{NibbleSums, WideQuad};
 use crate::kernels::Isa;
+use crate::kernels::disjoint::Disjoint;
 use crate::kernels::head::{FloatMatrix, row_product};
 use crate::kernels::isa::Kernel;
 use crate::kernels::rows::Rows;
 use crate::kernels::simd::{LANES, Simd};
-use crate::pool::{Disjoint, Pool};
+use crate::pool::Pool;
 
 /// Which logits a sampler needs.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -7,11 +7,12 @@ use super::{BLOCK_TOKENS, QUADS, TILE_ROWS, TernaryMatrix, UnpackedTile};
 use crate::checkpoint::Activation;
 use crate::kernels::Isa;
 use crate::kernels::activations::Activations;
+use crate::kernels::disjoint::Disjoint;
 use crate::kernels::elementary::exp;
 use crate::kernels::isa::Kernel;
 use crate::kernels::rows::Rows;
 use crate::kernels::simd::{LANES, Simd};
-use crate::pool::{Disjoint, Pool};
+use crate::pool::Pool;
 
 /// Token rows whose sums are kept at a time: 17 KiB on the stack.
 const TOKENS: usize = 11 * BLOCK_TOKENS;

@@ -4,8 +4,9 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use super::{TILE_COLUMNS, TILE_ROWS, Tile};
+use crate::kernels::disjoint::Disjoint;
 use crate::memory::Buffer;
-use crate::pool::{Disjoint, Pool};
+use crate::pool::Pool;
 use crate::quant::{QuantError, TernaryRows};
 
 /// Columns at which no sum of any kernel can overflow 32 bits, whatever weights and activations are: see `avx512`.
@@ -170,12 +171,6 @@ impl TernaryMatrix {
     #[must_use]
     pub fn columns(&self) -> usize {
         self.columns
-    }
-
-    /// Size of the packed weights.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        size_of_val::<[Tile]>(&self.tiles)
     }
 
     pub(super) fn tile_rows(&self) -> usize {

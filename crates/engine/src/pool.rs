@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::cell::UnsafeCell;
+use std::iter;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -125,11 +126,17 @@ impl Pool {
         }
     }
 
-    /// Splits `0..len` into about four contiguous ranges a thread, so that a delayed thread does not hold up the others,
-    /// and runs `work(range)` for each.
+    /// Runs `work(range)` for contiguous ranges that cover `0..len`, the longest first: each is a share of what is left, so
+    /// that long ones keep streams through memory going and short ones at the end make up for a thread that was delayed.
     pub fn run_ranges(&mut self, len: usize, work: impl Fn(Range<usize>) + Sync) {
-        let pieces = len.min(self.threads() * 4);
-        self.run(pieces, |piece| work(len * piece / pieces..len * (piece + 1) / pieces));
+        let threads = self.threads();
+        let after = |start: usize| start + (len - start).div_ceil(2 * threads);
+        let pieces =
+            iter::successors(Some(0), |&start| Some(after(start))).take_while(|&start| start < len).count();
+        self.run(pieces, |piece| {
+            let start = (0..piece).fold(0, |start, _| after(start));
+            work(start..after(start));
+        });
     }
 }
 

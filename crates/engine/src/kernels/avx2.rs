@@ -108,6 +108,7 @@ impl Simd for Avx2 {
         }
         fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) -> () { dot_tiles(tiles, x, sums) }
         fn dot_nibbles(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) -> () { dot_nibbles(tiles, x, sums) }
+        fn prefetch(target: *const u8) -> () { x86::_mm_prefetch::<{ x86::_MM_HINT_T1 }>(target.cast()) }
         fn prefetch_for_writing(target: *const f32) -> () {
             x86::_mm_prefetch::<{ x86::_MM_HINT_ET0 }>(target.cast())
         }
@@ -120,15 +121,22 @@ impl Simd for Avx2 {
         fetch_ahead(line);
     }
 
-    fn dot_unpacked(self, tiles: &[UnpackedTile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
+    fn dot_unpacked<const N: usize>(
+        self,
+        tiles: [&[UnpackedTile]; N],
+        x: &[Quad],
+        sums: &mut [[[i32; TILE_ROWS]; N]],
+    ) {
         let tokens = sums.len();
-        for (pair, sums) in sums.chunks_mut(TOKENS).enumerate() {
-            let x = &x[pair * TOKENS..];
-            // SAFETY: holding the token proves that the CPU has the instructions.
-            unsafe {
-                match sums.len() {
-                    1 => dot_unpacked::<1>(tiles, x, tokens, sums),
-                    _ => dot_unpacked::<TOKENS>(tiles, x, tokens, sums),
+        for (n, tiles) in tiles.into_iter().enumerate() {
+            for (pair, sums) in sums.chunks_mut(TOKENS).enumerate() {
+                let x = &x[pair * TOKENS..];
+                // SAFETY: holding the token proves that the CPU has the instructions.
+                unsafe {
+                    match sums.len() {
+                        1 => dot_unpacked::<N, 1>(tiles, x, tokens, sums, n),
+                        _ => dot_unpacked::<N, TOKENS>(tiles, x, tokens, sums, n),
+                    }
                 }
             }
         }
@@ -180,7 +188,6 @@ fn flush<const SHIFT: i32>(words: __m256i, sums: &mut [i32]) {
 /// Fields 1 and 3 are multiplied where they stand, four-fold, and their own sum is shifted down at the end of a run.
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
-    *sums = [0; TILE_ROWS];
     let plain = x86::_mm256_set1_epi8(0b11);
     let fourfold = x86::_mm256_set1_epi8(0b1100);
     let x = x.as_chunks::<QUADS>().0;
@@ -273,11 +280,12 @@ fn dot_nibbles(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
 
 /// The first `T` of the `tokens` that lie side by side in `x`.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn dot_unpacked<const T: usize>(
+fn dot_unpacked<const N: usize, const T: usize>(
     tiles: &[UnpackedTile],
     x: &[Quad],
     tokens: usize,
-    sums: &mut [[i32; TILE_ROWS]],
+    sums: &mut [[[i32; TILE_ROWS]; N]],
+    n: usize,
 ) {
     let runs = tiles.chunks(UNPACKED_RUN).zip(x.chunks(UNPACKED_RUN * QUADS * tokens));
     for (tiles, x) in runs {
@@ -297,7 +305,7 @@ fn dot_unpacked<const T: usize>(
         }
         for (totals, sums) in totals.iter().zip(sums.iter_mut()) {
             for (part, &total) in totals.iter().enumerate() {
-                flush::<0>(total, &mut sums[part * ROWS..]);
+                flush::<0>(total, &mut sums[n][part * ROWS..]);
             }
         }
     }

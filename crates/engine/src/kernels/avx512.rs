@@ -74,6 +74,7 @@ impl Simd for Avx512 {
         }
         fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) -> () { dot_tiles(tiles, x, sums) }
         fn dot_nibbles(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) -> () { dot_nibbles(tiles, x, sums) }
+        fn prefetch(target: *const u8) -> () { x86::_mm_prefetch::<{ x86::_MM_HINT_T1 }>(target.cast()) }
         fn prefetch_for_writing(target: *const f32) -> () {
             x86::_mm_prefetch::<{ x86::_MM_HINT_ET0 }>(target.cast())
         }
@@ -86,22 +87,21 @@ impl Simd for Avx512 {
         fetch_ahead(line);
     }
 
-    fn dot_unpacked(self, tiles: &[UnpackedTile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
+    fn dot_unpacked<const N: usize>(
+        self,
+        tiles: [&[UnpackedTile]; N],
+        x: &[Quad],
+        sums: &mut [[[i32; TILE_ROWS]; N]],
+    ) {
         // SAFETY: holding the token proves that the CPU has the instructions.
         unsafe {
             match sums.len() {
-                1 => dot_unpacked::<1>(tiles, x, sums),
-                2 => dot_unpacked::<2>(tiles, x, sums),
-                3 => dot_unpacked::<3>(tiles, x, sums),
-                4 => dot_unpacked::<4>(tiles, x, sums),
-                5 => dot_unpacked::<5>(tiles, x, sums),
-                6 => dot_unpacked::<6>(tiles, x, sums),
-                7 => dot_unpacked::<7>(tiles, x, sums),
-                8 => dot_unpacked::<8>(tiles, x, sums),
-                9 => dot_unpacked::<9>(tiles, x, sums),
-                10 => dot_unpacked::<10>(tiles, x, sums),
-                11 => dot_unpacked::<11>(tiles, x, sums),
-                _ => dot_unpacked::<BLOCK_TOKENS>(tiles, x, sums),
+                1 => dot_unpacked::<N, 1>(tiles, x, sums),
+                2 => dot_unpacked::<N, 2>(tiles, x, sums),
+                3 => dot_unpacked::<N, 3>(tiles, x, sums),
+                4 => dot_unpacked::<N, 4>(tiles, x, sums),
+                5 => dot_unpacked::<N, 5>(tiles, x, sums),
+                _ => dot_unpacked::<N, BLOCK_TOKENS>(tiles, x, sums),
             }
         }
     }
@@ -145,19 +145,18 @@ fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
             high[quad] = x86::_mm512_dpbusd_epi32(high[quad], x86::_mm512_and_si512(second, fields[quad]), x);
         }
     }
-    let total = |fields: [__m512i; QUADS]| {
+    for (sums, fields) in sums.as_chunks_mut::<LANES>().0.iter_mut().zip([low, high]) {
         let odd = x86::_mm512_add_epi32(fields[0], x86::_mm512_srai_epi32::<2>(fields[1]));
         let even = x86::_mm512_add_epi32(
             x86::_mm512_srai_epi32::<4>(fields[2]),
             x86::_mm512_srai_epi32::<6>(fields[3]),
         );
-        x86::_mm512_add_epi32(odd, even)
-    };
-    let (first, second) = sums.split_at_mut(LANES);
-    // SAFETY: both halves have sixteen elements.
-    unsafe {
-        x86::_mm512_storeu_si512(first.as_mut_ptr().cast(), total(low));
-        x86::_mm512_storeu_si512(second.as_mut_ptr().cast(), total(high));
+        let total = x86::_mm512_add_epi32(odd, even);
+        // SAFETY: `sums` has sixteen elements.
+        unsafe {
+            let before = x86::_mm512_loadu_si512(sums.as_ptr().cast());
+            x86::_mm512_storeu_si512(sums.as_mut_ptr().cast(), x86::_mm512_add_epi32(before, total));
+        }
     }
 }
 
@@ -204,32 +203,48 @@ fn dot_nibbles(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn dot_unpacked<const T: usize>(tiles: &[UnpackedTile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
-    let x = x.as_chunks::<T>().0.as_chunks::<QUADS>().0;
-    // Loops rather than closures here and below: those are not always compiled with these instructions.
-    let mut totals = [[x86::_mm512_setzero_si512(); 2]; T];
-    for (total, sums) in totals.iter_mut().zip(&*sums) {
-        // SAFETY: `sums` has 32 elements.
-        unsafe {
-            total[0] = x86::_mm512_loadu_si512(sums.as_ptr().cast());
-            total[1] = x86::_mm512_loadu_si512(sums.as_ptr().add(LANES).cast());
+fn dot_unpacked<const N: usize, const T: usize>(
+    tiles: [&[UnpackedTile]; N],
+    x: &[Quad],
+    sums: &mut [[[i32; TILE_ROWS]; N]],
+) {
+    let Some(sums) = sums.first_chunk_mut::<T>() else { return };
+    // Loops over constants rather than closures here and below: only they are compiled with these instructions and unrolled.
+    let mut totals = [[[x86::_mm512_setzero_si512(); 2]; N]; T];
+    for t in 0..T {
+        for n in 0..N {
+            let [low, high] = sums[t][n].as_chunks::<LANES>().0 else { return };
+            // SAFETY: both have sixteen elements.
+            totals[t][n] = unsafe {
+                [x86::_mm512_loadu_si512(low.as_ptr().cast()), x86::_mm512_loadu_si512(high.as_ptr().cast())]
+            };
         }
     }
-    for (tile, x) in tiles.iter().zip(x) {
-        for (quad, x) in x.iter().enumerate() {
-            let (low, high) = (load(tile.half(quad, 0)), load(tile.half(quad, 1)));
-            for (&x, total) in x.iter().zip(&mut totals) {
-                let x = broadcast(x);
-                total[0] = x86::_mm512_dpbusd_epi32(total[0], low, x);
-                total[1] = x86::_mm512_dpbusd_epi32(total[1], high, x);
+    let x = x.as_chunks::<T>().0.as_chunks::<QUADS>().0;
+    for (index, x) in (0..tiles[0].len()).zip(x) {
+        for quad in 0..QUADS {
+            let mut weights = [[x86::_mm512_setzero_si512(); 2]; N];
+            for n in 0..N {
+                let tile = &tiles[n][index];
+                weights[n] = [load(tile.half(quad, 0)), load(tile.half(quad, 1))];
+            }
+            for t in 0..T {
+                let x = broadcast(x[quad][t]);
+                for n in 0..N {
+                    totals[t][n][0] = x86::_mm512_dpbusd_epi32(totals[t][n][0], weights[n][0], x);
+                    totals[t][n][1] = x86::_mm512_dpbusd_epi32(totals[t][n][1], weights[n][1], x);
+                }
             }
         }
     }
-    for (total, sums) in totals.iter().zip(sums) {
-        // SAFETY: `sums` has 32 elements.
-        unsafe {
-            x86::_mm512_storeu_si512(sums.as_mut_ptr().cast(), total[0]);
-            x86::_mm512_storeu_si512(sums.as_mut_ptr().add(LANES).cast(), total[1]);
+    for t in 0..T {
+        for n in 0..N {
+            let [low, high] = sums[t][n].as_chunks_mut::<LANES>().0 else { return };
+            // SAFETY: both have sixteen elements.
+            unsafe {
+                x86::_mm512_storeu_si512(low.as_mut_ptr().cast(), totals[t][n][0]);
+                x86::_mm512_storeu_si512(high.as_mut_ptr().cast(), totals[t][n][1]);
+            }
         }
     }
 }

@@ -64,14 +64,17 @@ impl Kernel for Products {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Self::Output {
-        let mut unpacked = vec![UnpackedTile::ZERO; self.tiles.len()];
-        for (tile, unpacked) in self.tiles.iter().zip(&mut unpacked) {
+        // Two rows of tiles: the second is the first one backwards.
+        let mut unpacked = vec![UnpackedTile::ZERO; 2 * self.tiles.len()];
+        for (tile, unpacked) in self.tiles.iter().chain(self.tiles.iter().rev()).zip(&mut unpacked) {
             simd.unpack(tile, unpacked);
         }
-        let mut sums = vec![[0; TILE_ROWS]; Self::TOKENS + 1];
-        let (many, one) = sums.split_at_mut(Self::TOKENS);
-        simd.dot_unpacked(&unpacked, &self.activations, many);
-        simd.dot_tiles(&self.tiles, &self.activations, &mut one[0]);
+        let (mut many, mut one) = ([[[0; TILE_ROWS]; 2]; Self::TOKENS], [0; TILE_ROWS]);
+        let (first, second) = unpacked.split_at(self.tiles.len());
+        simd.dot_unpacked([first, second], &self.activations, &mut many);
+        simd.dot_tiles(&self.tiles, &self.activations, &mut one);
+        let mut sums = many.as_flattened().to_vec();
+        sums.push(one);
         sums
     }
 }

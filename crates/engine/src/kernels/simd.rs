@@ -39,17 +39,24 @@ pub(super) trait Simd: Copy {
     /// Stores integral values in -128..=127.
     fn store_i8(self, a: Self::Vector, out: &mut [i8; LANES]);
 
-    /// Dot products of 32 packed rows, as codes 0, 1, 2, with one row of activations.
+    /// Adds the dot products of 32 packed rows, as codes 0, 1, 2, with one row of activations.
     fn dot_tiles(self, tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]);
     /// Spreads a tile into one byte a code.
     fn unpack(self, tile: &Tile, out: &mut UnpackedTile);
-    /// Adds to `sums[t]` the dot products of 32 unpacked rows with token `t` of a block of at most twelve tokens;
-    /// x: `[columns / 4, tokens]`.
-    fn dot_unpacked(self, tiles: &[UnpackedTile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]);
+    /// Adds to `sums[t][n]` the dot products of the 32 rows of `tiles[n]` with token `t` of a block of at most six tokens;
+    /// tiles: equally many for each `n`, x: `[columns / 4, tokens]`.
+    fn dot_unpacked<const N: usize>(
+        self,
+        tiles: [&[UnpackedTile]; N],
+        x: &[Quad],
+        sums: &mut [[[i32; TILE_ROWS]; N]],
+    );
     /// Sums of half codes times half activations, for sixteen rows; x: `[columns / 4]`.
     fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums);
     /// Asks for what follows `line` in a stream that is read from the beginning to the end.
     fn fetch_ahead(self, line: *const u8);
+    /// Asks for the cache line of `target`, which will be read.
+    fn prefetch(self, target: *const u8);
     /// Asks for the cache line of `target`, which will be written.
     fn prefetch_for_writing(self, target: *const f32);
     /// Multiplies and adds int8 in registers, as fast as the instructions go; returns the number of multiply-adds.
@@ -145,7 +152,6 @@ impl Simd for Scalar {
     }
 
     fn dot_tiles(self, tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
-        *sums = [0; TILE_ROWS];
         for (tile, x) in tiles.iter().zip(x.as_chunks::<QUADS>().0) {
             for (row, sum) in sums.iter_mut().enumerate() {
                 for (column, &x) in x.as_flattened().iter().enumerate() {
@@ -163,14 +169,21 @@ impl Simd for Scalar {
         }
     }
 
-    fn dot_unpacked(self, tiles: &[UnpackedTile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
+    fn dot_unpacked<const N: usize>(
+        self,
+        tiles: [&[UnpackedTile]; N],
+        x: &[Quad],
+        sums: &mut [[[i32; TILE_ROWS]; N]],
+    ) {
         let tokens = sums.len();
-        for (tile, x) in tiles.iter().zip(x.chunks(QUADS * tokens)) {
-            for (quad, x) in x.chunks(tokens).enumerate() {
-                for (x, sums) in x.iter().zip(&mut *sums) {
-                    for (row, sum) in sums.iter_mut().enumerate() {
-                        for (column, &x) in x.iter().enumerate() {
-                            *sum += i32::from(tile.code(row, 4 * quad + column)) * i32::from(x);
+        for (n, tiles) in tiles.into_iter().enumerate() {
+            for (tile, x) in tiles.iter().zip(x.chunks(QUADS * tokens)) {
+                for (quad, x) in x.chunks(tokens).enumerate() {
+                    for (x, sums) in x.iter().zip(&mut *sums) {
+                        for (row, sum) in sums[n].iter_mut().enumerate() {
+                            for (column, &x) in x.iter().enumerate() {
+                                *sum += i32::from(tile.code(row, 4 * quad + column)) * i32::from(x);
+                            }
                         }
                     }
                 }
@@ -193,6 +206,9 @@ impl Simd for Scalar {
 
     #[inline(always)]
     fn fetch_ahead(self, _: *const u8) {}
+
+    #[inline(always)]
+    fn prefetch(self, _: *const u8) {}
 
     #[inline(always)]
     fn prefetch_for_writing(self, _: *const f32) {}

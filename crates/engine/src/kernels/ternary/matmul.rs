@@ -3,7 +3,9 @@
 //! One row (decode) is multiplied straight from the packed tiles, at the speed of memory. For more rows (prefill) a strip of
 //! tiles is unpacked once into the first-level cache and used for all of them. Both give the same integers.
 
-use super::{BLOCK_TOKENS, QUADS, TILE_ROWS, TernaryMatrix, UnpackedTile};
+use std::ops::Range;
+
+use super::{BLOCK_TOKENS, QUADS, TILE_ROWS, TernaryMatrix, Tile, UnpackedTile};
 use crate::checkpoint::Activation;
 use crate::kernels::Isa;
 use crate::kernels::activations::Activations;
@@ -14,10 +16,13 @@ use crate::kernels::rows::Rows;
 use crate::kernels::simd::{LANES, Simd};
 use crate::pool::Pool;
 
-/// Token rows whose sums are kept at a time: 17 KiB on the stack.
-const TOKENS: usize = 11 * BLOCK_TOKENS;
-/// Tiles unpacked at a time: 16 KiB on the stack.
+/// Token rows whose sums are kept at a time: 33 KiB on the stack.
+const TOKENS: usize = 44 * BLOCK_TOKENS;
+/// Tiles of a row of tiles that are unpacked at a time: with those of a second row, 32 KiB on the stack.
 const STRIP: usize = 32;
+/// Cache lines of the next strip that are fetched with each block of tokens: all, by the end of a full chunk of them.
+const LINES_A_BLOCK: usize = (STRIP * size_of::<Tile>() / LINE).div_ceil(TOKENS / BLOCK_TOKENS);
+const LINE: usize = 64;
 
 /// `out = x · wᵀ`; x: `[tokens, columns]`, out: `[tokens, rows]`.
 pub fn matmul(pool: &mut Pool, isa: Isa, w: &TernaryMatrix, x: &Activations, out: &mut Rows) {
@@ -63,92 +68,155 @@ fn run(pool: &mut Pool, isa: Isa, w: &TernaryMatrix, x: &Activations, out: &mut 
     assert!(out.stride() >= w.tile_rows() * epilogue.width(), "outputs do not fit");
     assert_eq!(out.rows(), x.rows(), "one output row a token");
     let stride = out.stride();
-    let out = Disjoint::new(out.padded_mut());
-    let tile_row = |tile_row| isa.run(TileRow { w, tile_row, x, out: &out, stride, epilogue });
+    let product = Product { w, x, out: Disjoint::new(out.padded_mut()), stride, epilogue };
     if x.rows() == 1 {
-        // A row of tiles takes a microsecond: long runs of them are one stream through memory.
-        pool.run_ranges(w.tile_rows(), |tile_rows| tile_rows.for_each(tile_row));
+        pool.run_ranges(w.tile_rows(), |tile_rows| isa.run(OneToken { product: &product, tile_rows }));
     } else {
-        pool.run(w.tile_rows(), tile_row);
+        pool.run_ranges(w.tile_rows().div_ceil(2), |pairs| {
+            let tile_rows = 2 * pairs.start..w.tile_rows().min(2 * pairs.end);
+            isa.run(ManyTokens { product: &product, tile_rows });
+        });
     }
 }
 
-/// All tokens by the 32 weight rows of one row of tiles.
-struct TileRow<'a> {
+/// Begins on a cache line, so that no register of sums lies on two.
+#[repr(align(64))]
+struct Aligned<T>(T);
+
+/// What is multiplied, and where the results go.
+struct Product<'a> {
     w: &'a TernaryMatrix,
-    tile_row: usize,
     x: &'a Activations,
-    out: &'a Disjoint<'a, f32>,
+    out: Disjoint<'a, f32>,
     stride: usize,
     epilogue: Epilogue,
 }
 
-impl Kernel for TileRow<'_> {
+/// Some rows of tiles times the only row of activations.
+struct OneToken<'a> {
+    product: &'a Product<'a>,
+    tile_rows: Range<usize>,
+}
+
+impl Kernel for OneToken<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        if self.x.rows() == 1 {
-            let mut sums = [0; TILE_ROWS];
-            simd.dot_tiles(self.w.tile_row(self.tile_row), self.x.block(0), &mut sums);
-            self.finish(simd, 0, &mut sums);
-        } else {
-            for first in (0..self.x.rows()).step_by(TOKENS) {
-                self.tokens(simd, first, TOKENS.min(self.x.rows() - first));
+        let Self { product, tile_rows } = self;
+        for tile_row in tile_rows {
+            let mut sums = product.start(0);
+            simd.dot_tiles(product.w.tile_row(tile_row), product.x.block(0), &mut sums);
+            product.finish(simd, tile_row, 0, &sums);
+        }
+    }
+}
+
+/// Some rows of tiles times all rows of activations.
+struct ManyTokens<'a> {
+    product: &'a Product<'a>,
+    tile_rows: Range<usize>,
+}
+
+impl Kernel for ManyTokens<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { product, tile_rows } = self;
+        let tokens = product.x.rows();
+        for tile_row in tile_rows.clone().step_by(2) {
+            for first in (0..tokens).step_by(TOKENS) {
+                let tokens = first..tokens.min(first + TOKENS);
+                if tile_row + 1 < tile_rows.end {
+                    product.unpacked::<S, 2>(simd, tile_row, tokens);
+                } else {
+                    product.unpacked::<S, 1>(simd, tile_row, tokens);
+                }
             }
         }
     }
 }
 
-impl TileRow<'_> {
+impl Product<'_> {
+    /// `N` rows of tiles from `tile_row` on, unpacked strip by strip.
     #[inline(always)]
-    fn tokens<S: Simd>(&self, simd: S, first: usize, count: usize) {
-        for token in first..first + count {
-            // Outputs of one tile row lie on many pages; by the time that the sums are ready, their lines are here.
-            let out = self.out(token);
-            simd.prefetch_for_writing(&raw const out[0]);
-            simd.prefetch_for_writing(&raw const out[out.len() - 1]);
+    fn unpacked<S: Simd, const N: usize>(&self, simd: S, tile_row: usize, tokens: Range<usize>) {
+        #[expect(clippy::large_stack_arrays, reason = "65 KiB at most; a region must not allocate")]
+        let (mut sums, mut unpacked) =
+            (Aligned([[[0; TILE_ROWS]; N]; TOKENS]), [[UnpackedTile::ZERO; STRIP]; N]);
+        let sums = &mut sums.0[..tokens.len()];
+        for (token, sums) in tokens.clone().zip(&mut *sums) {
+            *sums = [self.start(token); N];
         }
-        #[expect(clippy::large_stack_arrays, reason = "17 KiB; a region must not allocate")]
-        let mut sums = [[0; TILE_ROWS]; TOKENS];
-        let mut unpacked = [UnpackedTile::ZERO; STRIP];
-        for (strip, tiles) in self.w.tile_row(self.tile_row).chunks(STRIP).enumerate() {
-            for (tile, unpacked) in tiles.iter().zip(&mut unpacked) {
-                simd.unpack(tile, unpacked);
+        let row_tiles = self.w.tile_row(tile_row).len();
+        for (index, strip) in (0..row_tiles).step_by(STRIP).enumerate() {
+            let end = row_tiles.min(strip + STRIP);
+            let mut ahead = [std::ptr::null(); N];
+            for n in 0..N {
+                let tiles = self.w.tile_row(tile_row + n);
+                for (tile, unpacked) in tiles[strip..end].iter().zip(&mut unpacked[n]) {
+                    simd.unpack(tile, unpacked);
+                }
+                // The next strip, or the first one of the next rows of tiles.
+                let next = if end < row_tiles { end } else { N * row_tiles };
+                ahead[n] = tiles.as_ptr().wrapping_add(next).cast::<u8>();
             }
-            for (block, sums) in sums[..count].chunks_mut(BLOCK_TOKENS).enumerate() {
-                let x = &self.x.block(first / BLOCK_TOKENS + block)[strip * STRIP * QUADS * sums.len()..];
-                simd.dot_unpacked(&unpacked[..tiles.len()], x, sums);
+            let weights = unpacked.each_ref().map(|tiles| &tiles[..end - strip]);
+            for (block, sums) in sums.chunks_mut(BLOCK_TOKENS).enumerate() {
+                let first = tokens.start + block * BLOCK_TOKENS;
+                for ahead in &mut ahead {
+                    for _ in 0..LINES_A_BLOCK {
+                        simd.prefetch(*ahead);
+                        *ahead = ahead.wrapping_add(LINE);
+                    }
+                }
+                // Another core may have the lines of the outputs: they are asked for over several strips.
+                for token in (first + index..first + sums.len()).step_by(row_tiles.div_ceil(STRIP)) {
+                    for n in 0..N {
+                        let out = self.out(tile_row + n, token).as_ptr_range();
+                        simd.prefetch_for_writing(out.start);
+                        simd.prefetch_for_writing(out.end.wrapping_sub(1));
+                    }
+                }
+                let x = &self.x.block(first / BLOCK_TOKENS)[strip * QUADS * sums.len()..];
+                simd.dot_unpacked(weights, x, sums);
+                if end == row_tiles {
+                    for n in 0..N {
+                        for (token, sums) in (first..).zip(&*sums) {
+                            self.finish(simd, tile_row + n, token, &sums[n]);
+                        }
+                    }
+                }
             }
-        }
-        for (token, sums) in sums[..count].iter_mut().enumerate() {
-            self.finish(simd, first + token, sums);
         }
     }
 
-    /// Where the outputs for a token go.
+    /// What sums of codes start from: codes are one more than weights.
+    #[inline(always)]
+    fn start(&self, token: usize) -> [i32; TILE_ROWS] {
+        [-self.x.sum(token); TILE_ROWS]
+    }
+
+    /// Where the outputs of a row of tiles for a token go.
+    #[inline(always)]
     #[expect(unsafe_code, clippy::mut_from_ref, reason = "rows of tiles are computed in parallel")]
-    fn out(&self, token: usize) -> &mut [f32] {
+    fn out(&self, tile_row: usize, token: usize) -> &mut [f32] {
         let width = self.epilogue.width();
-        let start = token * self.stride + self.tile_row * width;
+        let start = token * self.stride + tile_row * width;
         // SAFETY: a row of tiles is the work of one piece, which uses one part at a time; its outputs belong to no other.
         unsafe { self.out.part(start..start + width) }
     }
 
-    /// From sums of codes to outputs: subtracts the sum of the activations, scales, and applies the epilogue.
+    /// From sums to outputs: scales and applies the epilogue.
     #[inline(always)]
-    fn finish<S: Simd>(&self, simd: S, token: usize, sums: &mut [i32; TILE_ROWS]) {
-        let out = self.out(token);
-        let x_sum = self.x.sum(token);
-        for sum in &mut *sums {
-            *sum -= x_sum;
-        }
+    fn finish<S: Simd>(&self, simd: S, tile_row: usize, token: usize, sums: &[i32; TILE_ROWS]) {
         let x_scale = simd.splat(self.x.scale(token));
         let [low, high] = sums.as_chunks::<LANES>().0 else { return };
-        let [low_scale, high_scale] = self.w.scales(self.tile_row).as_chunks::<LANES>().0 else { return };
+        let [low_scale, high_scale] = self.w.scales(tile_row).as_chunks::<LANES>().0 else { return };
         let low = simd.mul(simd.load_i32(low), simd.mul(simd.load(low_scale), x_scale));
         let high = simd.mul(simd.load_i32(high), simd.mul(simd.load(high_scale), x_scale));
-        let out = out.as_chunks_mut::<LANES>().0;
+        let out = self.out(tile_row, token).as_chunks_mut::<LANES>().0;
         match (self.epilogue, out) {
             (Epilogue::Store, [first, second]) => {
                 simd.store(low, first);

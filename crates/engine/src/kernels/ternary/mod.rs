@@ -20,8 +20,9 @@ pub(super) const QUADS: usize = 4;
 
 /// Four adjacent activations: what one 32-bit lane multiplies.
 pub(super) type Quad = [i8; 4];
-/// Tokens whose activations lie side by side, quad by quad: as many as there are registers for sums with AVX-512.
-pub(super) const BLOCK_TOKENS: usize = 12;
+/// Tokens whose activations lie side by side, quad by quad. With 64 rows of weights they make 24 registers of sums with
+/// AVX-512, which leaves as many as are needed for weights and activations.
+pub(super) const BLOCK_TOKENS: usize = 6;
 
 /// 32 rows × 16 columns of codes in 128 bytes, two cache lines.
 ///

@@ -3,15 +3,18 @@
 //! A machine's speed drifts, and so does the place of its pages. So the limits are measured over the engine's own weights,
 //! just before and just after each piece of work, and each run is held against those two; medians are reported.
 
+mod limits;
+mod stages;
+
 use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::kernels::{Demand, Isa, limits};
-use crate::model::{ForwardError, Inference, Profile, Row, Stage};
-
-/// Rounds of the multiplication limit: a few tens of milliseconds.
-const MULTIPLY_ROUNDS: usize = 4_000_000;
+pub use self::limits::Resource;
+use self::stages::{Need, decode_need, prefill_need, stages};
+pub use self::stages::{StageLimit, StageTime};
+use crate::kernels::{Demand, Isa};
+use crate::model::{ForwardError, Inference, Row, Stage};
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -27,7 +30,7 @@ pub struct Plan {
 }
 
 /// The medians of some runs of the same work.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Speed {
     /// Tokens in the context before.
     pub depth: usize,
@@ -45,15 +48,8 @@ pub struct Speed {
     pub ratio: f64,
     /// Decode: the share of the read bandwidth that is used by the bytes that are really read.
     pub bandwidth_share: Option<f64>,
-}
-
-/// Share of the time of a stage of the forward pass.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct StageTime {
-    /// Its name.
-    pub stage: &'static str,
-    /// Microseconds a token.
-    pub microseconds: f64,
+    /// Where a token's time goes.
+    pub stages: Vec<StageTime>,
 }
 
 /// All results.
@@ -63,10 +59,6 @@ pub struct Report {
     pub prefill: Speed,
     /// Decoding at each depth.
     pub decode: Vec<Speed>,
-    /// Where a token's time goes in prefill.
-    pub prefill_profile: Vec<StageTime>,
-    /// Where a token's time goes when decoding at the first depth.
-    pub decode_profile: Vec<StageTime>,
     /// Weights that are multiplied for every token.
     pub ternary_weights: u64,
     /// Bytes of weights that decoding a token reads.
@@ -84,33 +76,36 @@ pub fn run(
     let ternary_weights = bench.inference.model().ternary_weights();
     let bytes_per_token = bench.inference.model().buffers().iter().map(|buffer| buffer.len() as u64).sum();
 
-    let work = ternary_weights as f64;
-    let prompt = plan.prompt_tokens;
-    let (prefill, profile) =
-        bench.measure(0, prompt, Bench::multiply, |bench| bench.prefill(0..prompt), |speed| speed * work)?;
-    let prefill_profile = stages(&profile, prompt * plan.repetitions);
+    let tokens = plan.prompt_tokens;
+    let run = Run {
+        depth: 0,
+        tokens,
+        resources: &[Resource::MultiplyAdds, Resource::FloatMultiplyAdds],
+        amount: ternary_weights as f64,
+    };
+    let prefill = bench.measure(
+        &run,
+        |bench| bench.prefill(0..tokens),
+        |inference, stage| prefill_need(inference, tokens, stage),
+    )?;
 
     let mut decode = Vec::new();
-    let mut decode_profile = Vec::new();
     for &depth in &plan.depths {
         bench.prefill(0..depth)?;
         let tokens = plan.generate_tokens;
-        let kv_bytes = bench.inference.kv_bytes(depth + tokens / 2);
-        let (mut speed, profile) = bench.measure(
-            depth,
-            tokens,
-            Bench::read,
+        let run = Run { depth, tokens, resources: &[Resource::Bytes], amount: file_bytes as f64 };
+        // Of the token in the middle.
+        let middle = depth + tokens / 2;
+        let mut speed = bench.measure(
+            &run,
             |bench| bench.decode(depth),
-            |speed| speed * file_bytes as f64,
+            |inference, stage| decode_need(inference, middle, stage),
         )?;
-        let read = speed.tokens_per_second * (bytes_per_token + kv_bytes) as f64;
-        speed.bandwidth_share = Some(speed.ratio * read / (speed.tokens_per_second * file_bytes as f64));
+        let read = (bytes_per_token + bench.inference.kv_bytes(middle)) as f64;
+        speed.bandwidth_share = Some(speed.ratio * read / file_bytes as f64);
         decode.push(speed);
-        if decode_profile.is_empty() {
-            decode_profile = stages(&profile, tokens * plan.repetitions);
-        }
     }
-    Ok(Report { prefill, decode, prefill_profile, decode_profile, ternary_weights, bytes_per_token })
+    Ok(Report { prefill, decode, ternary_weights, bytes_per_token })
 }
 
 struct Bench<'a> {
@@ -119,46 +114,70 @@ struct Bench<'a> {
     plan: &'a Plan,
 }
 
+/// What is measured together.
+struct Run<'a> {
+    depth: usize,
+    tokens: usize,
+    /// What to measure around it; the whole run is held against the first.
+    resources: &'a [Resource],
+    /// How much of the first a token is said to need.
+    amount: f64,
+}
+
 impl Bench<'_> {
-    /// Limit, work, limit, work, …, limit; `effort` turns tokens a second into the unit of the limit.
+    /// Limits, work, limits, work, …, limits.
     fn measure(
         &mut self,
-        depth: usize,
-        tokens: usize,
-        limit: impl Fn(&mut Self) -> f64,
+        run: &Run<'_>,
         mut work: impl FnMut(&mut Self) -> Result<(), ForwardError>,
-        effort: impl Fn(f64) -> f64,
-    ) -> Result<(Speed, Profile), ForwardError> {
-        limit(self);
+        need: impl Fn(&Inference, Stage) -> Need,
+    ) -> Result<Speed, ForwardError> {
+        let &Run { depth, tokens, resources, amount } = run;
+        self.limits(resources);
         work(self)?;
         self.inference.take_profile();
-        let (mut speeds, mut limits, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-        let mut before = limit(self);
+        let (mut speeds, mut ratios) = (Vec::new(), Vec::new());
+        let mut limits = vec![Vec::new(); resources.len()];
+        let mut before = self.limits(resources);
         for _ in 0..self.plan.repetitions {
             let start = Instant::now();
             work(self)?;
             let speed = tokens as f64 / start.elapsed().as_secs_f64();
-            let after = limit(self);
-            let around = before.midpoint(after);
+            let after = self.limits(resources);
+            for ((limits, before), after) in limits.iter_mut().zip(before).zip(&after) {
+                limits.push(before.midpoint(*after));
+            }
             speeds.push(speed);
-            limits.push(around);
-            ratios.push(effort(speed) / around);
+            ratios.extend(limits[0].last().map(|around| amount * speed / around));
             before = after;
         }
         let profile = self.inference.take_profile();
         let (slowest, fastest) =
             speeds.iter().fold((f64::MAX, 0f64), |(low, high), &x| (low.min(x), high.max(x)));
-        let speed = Speed {
+        let limits: Vec<f64> = limits.iter_mut().map(|limits| median(limits)).collect();
+        let per_second =
+            |resource| resources.iter().position(|&measured| measured == resource).map(|index| limits[index]);
+        Ok(Speed {
             depth,
             tokens,
             tokens_per_second: median(&mut speeds),
             slowest,
             fastest,
-            limit_per_second: median(&mut limits),
+            limit_per_second: limits[0],
             ratio: median(&mut ratios),
             bandwidth_share: None,
-        };
-        Ok((speed, profile))
+            stages: stages(
+                &profile,
+                tokens * self.plan.repetitions,
+                |stage| need(self.inference, stage),
+                per_second,
+            ),
+        })
+    }
+
+    /// What the machine can do at this moment.
+    fn limits(&mut self, resources: &[Resource]) -> Vec<f64> {
+        resources.iter().map(|resource| resource.measure(self.inference, self.isa)).collect()
     }
 
     fn prefill(&mut self, positions: std::ops::Range<usize>) -> Result<(), ForwardError> {
@@ -182,35 +201,10 @@ impl Bench<'_> {
         let token = (position as u64).wrapping_mul(2_654_435_761) % vocab_size;
         Row { token: token as u32, slot: 0, position, logits }
     }
-
-    /// Bytes a second that all threads read from the weights.
-    fn read(&mut self) -> f64 {
-        let isa = self.isa;
-        self.inference.with_pool(|model, pool| {
-            let buffers = model.buffers();
-            let start = Instant::now();
-            std::hint::black_box(limits::read(pool, isa, &buffers));
-            buffers.iter().map(|buffer| buffer.len()).sum::<usize>() as f64 / start.elapsed().as_secs_f64()
-        })
-    }
-
-    /// Multiply-adds a second of all threads.
-    fn multiply(&mut self) -> f64 {
-        let isa = self.isa;
-        self.inference.with_pool(|_, pool| {
-            let start = Instant::now();
-            limits::multiply(pool, isa, MULTIPLY_ROUNDS) as f64 / start.elapsed().as_secs_f64()
-        })
-    }
 }
 
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     if values.len() % 2 == 1 { values[middle] } else { values[middle - 1].midpoint(values[middle]) }
-}
-
-fn stages(profile: &Profile, tokens: usize) -> Vec<StageTime> {
-    let time = |stage: Stage| profile.spent(stage).as_secs_f64() * 1e6 / tokens as f64;
-    Stage::ALL.into_iter().map(|stage| StageTime { stage: stage.name(), microseconds: time(stage) }).collect()
 }

@@ -41,6 +41,8 @@ struct Shared {
     job: UnsafeCell<Job>,
     parked: Box<[AtomicBool]>,
     quit: AtomicBool,
+    /// Whether `panic` holds something: so a region that went well takes no lock.
+    panicked: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
@@ -79,6 +81,7 @@ impl Pool {
             job: UnsafeCell::new(Job { pieces: 0, data: std::ptr::null(), call: |_, _| {} }),
             parked: (0..workers).map(|_| AtomicBool::new(false)).collect(),
             quit: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
         let mut pool = Self { shared, workers: Vec::with_capacity(workers) };
@@ -121,8 +124,9 @@ impl Pool {
         }
         shared.take_pieces(job);
         shared.finish();
-        if let Some(panic) = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            resume_unwind(panic);
+        // Relaxed: whoever has written it has left the region, which `finish` has seen.
+        if shared.panicked.load(Ordering::Relaxed) {
+            shared.rethrow();
         }
     }
 
@@ -206,7 +210,17 @@ impl Shared {
             let outcome = catch_unwind(AssertUnwindSafe(|| unsafe { (job.call)(job.data, piece) }));
             if let Err(panic) = outcome {
                 *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
+                self.panicked.store(true, Ordering::Relaxed);
             }
+        }
+    }
+
+    /// Passes a panic of the last region on.
+    #[cold]
+    fn rethrow(&self) {
+        self.panicked.store(false, Ordering::Relaxed);
+        if let Some(panic) = self.panic.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            resume_unwind(panic);
         }
     }
 

@@ -132,6 +132,46 @@ fn inspect_shows_the_file_and_its_use() {
 }
 
 #[test]
+fn bench_says_what_share_of_its_own_limit_each_stage_reaches_at_each_depth() {
+    let bench = |more: &[&str]| {
+        let mut bench = program(&["bench", "-m", MODEL, "-p", "16", "-g", "4", "-d", "0,130", "-r", "1"]);
+        bench.args(more).output().unwrap()
+    };
+    let shown = bench(&["--profile"]);
+    for part in ["depth 0 ", "depth 130 ", "% of ", "G multiply-adds/s", "G f32 multiply-adds/s", "GB/s read"]
+    {
+        check(&shown, 0, part);
+    }
+
+    let json: serde_json::Value = serde_json::from_slice(&bench(&["--json"]).stdout).unwrap();
+    let resources = |speed: &serde_json::Value| -> Vec<(String, String)> {
+        let limited = speed["stages"].as_array().unwrap().iter().filter(|stage| !stage["limit"].is_null());
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        limited
+            .inspect(|stage| assert!(stage["limit"]["share"].as_f64().unwrap() > 0.0, "{stage}"))
+            .map(|stage| (text(&stage["stage"]), text(&stage["limit"]["resource"])))
+            .collect()
+    };
+    let expected = |limits: &[(&str, &str)]| -> Vec<(String, String)> {
+        limits.iter().map(|&(stage, resource)| (stage.to_owned(), resource.to_owned())).collect()
+    };
+    assert_eq!(
+        resources(&json["prefill"]),
+        expected(&[
+            ("qkv", "multiply_adds"),
+            ("attention", "float_multiply_adds"),
+            ("attention output", "multiply_adds"),
+            ("gate and up", "multiply_adds"),
+            ("down", "multiply_adds"),
+        ])
+    );
+    for decode in json["decode"].as_array().unwrap() {
+        let stages = ["qkv", "attention", "attention output", "gate and up", "down", "head"];
+        assert_eq!(resources(decode), expected(&stages.map(|stage| (stage, "bytes"))));
+    }
+}
+
+#[test]
 fn chat_answers_every_line_until_the_input_ends() {
     let mut chat = program(&["chat", "-m", MODEL, "-n", "3", "--temp", "0", "-c", "64"]);
     let mut chat = chat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -4,7 +4,7 @@ use std::io::{Write, stdout};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use bitnet_engine::bench::{Plan, Report, Speed, StageTime, run as measure};
+use bitnet_engine::bench::{Plan, Report, Resource, Speed, StageLimit, StageTime, run as measure};
 use bitnet_engine::checkpoint::Checkpoint;
 use bitnet_engine::config::{Bench, Config};
 use bitnet_engine::engine;
@@ -105,13 +105,33 @@ fn print(out: &mut impl Write, output: &Output, profile: bool) -> Result<()> {
         giga(report.bytes_per_token as f64),
     )?;
     if profile {
-        for (name, stages) in [("prefill", &report.prefill_profile), ("decode", &report.decode_profile)] {
-            writeln!(out, "\n{name}, µs a token")?;
-            let total: f64 = stages.iter().map(|stage| stage.microseconds).sum();
-            for StageTime { stage, microseconds } in stages {
-                writeln!(out, "  {stage:<20} {microseconds:>10.1} {:>6.1} %", microseconds / total * 100.0)?;
-            }
+        print_stages(out, &format!("prefill {}", prefill.tokens), prefill)?;
+        for speed in &report.decode {
+            print_stages(out, &format!("decode {} at depth {}", speed.tokens, speed.depth), speed)?;
         }
+    }
+    Ok(())
+}
+
+/// Where a token's time goes, and what share of its own limit each stage reaches.
+fn print_stages(out: &mut impl Write, name: &str, speed: &Speed) -> Result<()> {
+    writeln!(out, "\n{name:<20}   {:>10} {:>8}   of its own limit", "µs a token", "of all")?;
+    let total: f64 = speed.stages.iter().map(|stage| stage.microseconds).sum();
+    for StageTime { stage, microseconds, limit } in &speed.stages {
+        let limit = limit.map_or("–".to_owned(), |StageLimit { resource, per_second, share, .. }| {
+            let per_second = giga(per_second);
+            let limit = match resource {
+                Resource::MultiplyAdds => format!("{per_second:.0} G multiply-adds/s"),
+                Resource::FloatMultiplyAdds => format!("{per_second:.0} G f32 multiply-adds/s"),
+                Resource::Bytes => format!("{per_second:.1} GB/s read"),
+            };
+            format!("{:>3.0} % of {limit}", share * 100.0)
+        });
+        writeln!(
+            out,
+            "  {stage:<20} {microseconds:>10.1} {:>6.1} %   {limit}",
+            microseconds / total * 100.0
+        )?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use half::f16;
 use super::isa::Kernel;
 use super::operations::operations;
 use super::screen::{NibbleSums, NibbleTile, WideQuad};
-use super::simd::{LANES, Simd};
+use super::simd::{LANES, Simd, multiply_floats};
 use super::stream::fetch_ahead;
 use super::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 
@@ -114,6 +114,12 @@ impl Simd for Avx2 {
         }
         fn multiply_registers(rounds: usize) -> u64 { multiply_registers(rounds) }
         fn unpack(tile: &Tile, out: &mut UnpackedTile) -> () { unpack(tile, out) }
+    }
+
+    /// Twelve of sixteen registers: more than the latency of the instruction on two ports.
+    #[inline(always)]
+    fn multiply_float_registers(self, rounds: usize) -> u64 {
+        multiply_floats::<_, 6>(self, rounds)
     }
 
     #[inline(always)]

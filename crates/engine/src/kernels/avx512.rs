@@ -9,7 +9,7 @@ use half::f16;
 use super::isa::Kernel;
 use super::operations::operations;
 use super::screen::{NibbleSums, NibbleTile, WideQuad};
-use super::simd::{LANES, Simd};
+use super::simd::{LANES, Simd, multiply_floats};
 use super::stream::fetch_ahead;
 use super::ternary::{BLOCK_TOKENS, QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 
@@ -80,6 +80,12 @@ impl Simd for Avx512 {
         }
         fn multiply_registers(rounds: usize) -> u64 { multiply_registers(rounds) }
         fn unpack(tile: &Tile, out: &mut UnpackedTile) -> () { unpack(tile, out) }
+    }
+
+    /// Half of the registers: twice the latency of the instruction on two ports.
+    #[inline(always)]
+    fn multiply_float_registers(self, rounds: usize) -> u64 {
+        multiply_floats::<_, 16>(self, rounds)
     }
 
     #[inline(always)]

@@ -101,6 +101,16 @@ impl FloatMatrix {
         Ok(Self { bytes, tensor_type: TensorType::F32, rows, columns, row_bytes })
     }
 
+    /// A matrix of F16 from memory; values: `[rows, columns]`.
+    pub fn from_f16(values: &[f16], columns: usize) -> io::Result<Self> {
+        let mut bytes = Buffer::zeroed(size_of_val(values))?;
+        for (bytes, value) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
+            *bytes = value.to_le_bytes();
+        }
+        let (rows, row_bytes) = (values.len() / columns, columns * size_of::<f16>());
+        Ok(Self { bytes, tensor_type: TensorType::F16, rows, columns, row_bytes })
+    }
+
     /// Number of rows: the vocabulary.
     #[must_use]
     pub fn rows(&self) -> usize {

@@ -52,6 +52,15 @@ impl Kernel for Read<'_> {
 
 /// Multiplies int8 in registers, without memory, on all threads for `rounds` rounds each; returns the multiply-adds done.
 pub fn multiply(pool: &mut Pool, isa: Isa, rounds: usize) -> u64 {
+    on_all_threads(pool, || isa.run(Multiply { rounds }))
+}
+
+/// The same with f32.
+pub fn multiply_floats(pool: &mut Pool, isa: Isa, rounds: usize) -> u64 {
+    on_all_threads(pool, || isa.run(MultiplyFloats { rounds }))
+}
+
+fn on_all_threads(pool: &mut Pool, multiply: impl Fn() -> u64 + Sync) -> u64 {
     let threads = pool.threads();
     let mut products = vec![0; threads];
     let shared = Disjoint::new(&mut products);
@@ -59,7 +68,7 @@ pub fn multiply(pool: &mut Pool, isa: Isa, rounds: usize) -> u64 {
         // SAFETY: each piece has its own count.
         #[expect(unsafe_code, reason = "one count a piece")]
         let product = unsafe { shared.part(thread..thread + 1) };
-        product[0] = isa.run(Multiply { rounds });
+        product[0] = multiply();
     });
     products.iter().sum()
 }
@@ -74,5 +83,18 @@ impl Kernel for Multiply {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> u64 {
         simd.multiply_registers(self.rounds)
+    }
+}
+
+struct MultiplyFloats {
+    rounds: usize,
+}
+
+impl Kernel for MultiplyFloats {
+    type Output = u64;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> u64 {
+        simd.multiply_float_registers(self.rounds)
     }
 }

@@ -61,6 +61,26 @@ pub(super) trait Simd: Copy {
     fn prefetch_for_writing(self, target: *const f32);
     /// Multiplies and adds int8 in registers, as fast as the instructions go; returns the number of multiply-adds.
     fn multiply_registers(self, rounds: usize) -> u64;
+    /// The same with f32: [`multiply_floats`] with as many sums as the registers hold.
+    fn multiply_float_registers(self, rounds: usize) -> u64;
+}
+
+/// Adds products to `SUMS` vectors that do not wait for each other; returns the number of multiply-adds.
+#[inline(always)]
+pub(super) fn multiply_floats<S: Simd, const SUMS: usize>(simd: S, rounds: usize) -> u64 {
+    let (a, b) = (simd.splat(std::hint::black_box(0.5)), simd.splat(std::hint::black_box(0.25)));
+    let mut sums = [simd.splat(0.0); SUMS];
+    for (index, sum) in sums.iter_mut().enumerate() {
+        // Equal sums would be one to the compiler.
+        *sum = simd.splat(std::hint::black_box(index as f32));
+    }
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = simd.mul_add(a, b, *sum);
+        }
+    }
+    std::hint::black_box(sums);
+    (rounds * SUMS * LANES) as u64
 }
 
 /// The definition of each operation.
@@ -222,5 +242,9 @@ impl Simd for Scalar {
         }
         std::hint::black_box(sums);
         (rounds * LANES) as u64
+    }
+
+    fn multiply_float_registers(self, rounds: usize) -> u64 {
+        multiply_floats::<_, 1>(self, rounds)
     }
 }

@@ -244,11 +244,10 @@ impl Inference {
         work(&self.model, &mut self.pool)
     }
 
-    /// Bytes of keys and values that decoding one token reads when `depth` tokens are before it.
+    /// Number format of keys and values.
     #[must_use]
-    pub fn kv_bytes(&self, depth: usize) -> u64 {
-        let Hyperparameters { layers, kv_heads, head_dim, .. } = self.model.hyperparameters;
-        (2 * depth * layers * kv_heads * head_dim * self.options.cache_type.bytes()) as u64
+    pub fn cache_type(&self) -> CacheType {
+        self.options.cache_type
     }
 
     /// Where the time of the forward passes since the last call went.

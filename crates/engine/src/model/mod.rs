@@ -3,6 +3,7 @@
 mod forward;
 mod profile;
 mod weights;
+mod work;
 
 pub use forward::{ForwardError, Inference, InferenceError, InferenceOptions, Logits, Row};
 pub use profile::{Profile, Stage};

@@ -18,6 +18,9 @@ pub(super) fn select_best(logits: &[f32], count: usize, best: &mut Vec<Candidate
     if count == 0 {
         return;
     }
+    // As many as there can be below, so that the memory is found at the first token.
+    let limit = count.saturating_mul(2).max(CHUNK);
+    best.reserve(limit.saturating_add(CHUNK).min(logits.len()));
     // What a later token must exceed to be among the best: an equal one has the higher id.
     let mut floor = f32::NEG_INFINITY;
     for (chunk, first) in logits.chunks(CHUNK).zip((0..).step_by(CHUNK)) {
@@ -32,7 +35,7 @@ pub(super) fn select_best(logits: &[f32], count: usize, best: &mut Vec<Candidate
                 .filter(|(_, logit)| **logit > floor)
                 .map(|(id, &logit)| Candidate { id, logit }),
         );
-        if best.len() >= count.saturating_mul(2).max(CHUNK) {
+        if best.len() >= limit {
             truncate(best, count);
             floor = best.last().map_or(floor, |worst| worst.logit);
         }

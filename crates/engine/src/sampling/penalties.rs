@@ -4,6 +4,9 @@ use std::collections::{HashMap, VecDeque};
 
 use super::SamplingParameters;
 
+/// Tokens of the window for which there is room from the beginning.
+const RESERVED: usize = 1024;
+
 /// The last tokens, and what they cost.
 #[derive(Clone, Debug)]
 pub(super) struct Penalties {
@@ -18,14 +21,21 @@ pub(super) struct Penalties {
 
 impl Penalties {
     pub(super) fn new(parameters: &SamplingParameters) -> Self {
-        Self {
+        let mut penalties = Self {
             repeat: parameters.repeat_penalty,
             presence: parameters.presence_penalty,
             frequency: parameters.frequency_penalty,
             last_n: parameters.repeat_last_n,
             recent: VecDeque::new(),
             counts: HashMap::new(),
+        };
+        if penalties.are_on() {
+            // Twice the tokens: then a map in which they come and go does not grow.
+            let window = penalties.last_n.min(RESERVED);
+            penalties.recent.reserve(window);
+            penalties.counts.reserve(2 * window);
         }
+        penalties
     }
 
     /// Whether any token could be penalised.

@@ -8,6 +8,9 @@ use super::random::Random;
 use crate::kernels::{Candidate, Demand};
 use crate::model::Logits;
 
+/// More candidates than a search of the head usually finds: for them there is room from the beginning.
+const ROOM: usize = 4096;
+
 /// Every logit is minus infinity or not a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no token is left to choose from: each is forbidden or its logit is not a number")]
@@ -33,7 +36,7 @@ impl Sampler {
             penalties: Penalties::new(parameters),
             random: Random::new(parameters.seed),
             adjusted: Vec::new(),
-            candidates: Vec::new(),
+            candidates: Vec::with_capacity(ROOM),
         }
     }
 

@@ -1,5 +1,6 @@
 //! How attention is spread over the threads: by blocks of positions when there are few rows, else by bundles of rows.
 
+use std::io;
 use std::ops::Range;
 
 use super::cache::{BLOCK, Element, Pages};
@@ -18,7 +19,7 @@ const BUNDLE: usize = 8;
 const PIECES_PER_THREAD: usize = 8;
 
 /// Memory that is reused from call to call, so that decoding does not allocate.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Scratch {
     bundles: Vec<Range<usize>>,
     /// Results of single blocks: `[row, key-value head, block, query head of its group]`.
@@ -26,6 +27,16 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
+    /// Room for the blocks of one row of each sequence, at their longest; touched only as far as sequences reach.
+    pub(super) fn new(shape: HeadShape, slots: usize, context: usize) -> io::Result<Self> {
+        let mut partials = Vec::new();
+        let count =
+            slots.checked_mul(context.div_ceil(BLOCK)).and_then(|blocks| blocks.checked_mul(shape.heads));
+        let reserved = count.map(|count| partials.try_reserve_exact(count));
+        reserved.and_then(Result::ok).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { bundles: Vec::new(), partials })
+    }
+
     #[expect(clippy::too_many_arguments, reason = "the one place where cache, shape and rows meet")]
     pub(super) fn attend<E: Element>(
         &mut self,

@@ -85,7 +85,7 @@ impl Attention {
             CacheType::F16 => KvCache::F16(Pages::new(shape, layers, slots, context)?),
             CacheType::F32 => KvCache::F32(Pages::new(shape, layers, slots, context)?),
         };
-        Ok(Self { shape, cache, scratch: Scratch::default() })
+        Ok(Self { shape, cache, scratch: Scratch::new(shape, slots, context)? })
     }
 
     /// Rotates queries and keys of `qkv` (`[rows, queries | keys | values]`) to their positions, and appends keys and values

@@ -90,6 +90,8 @@ impl Search {
         }
         let Some(threshold) = self.threshold(demand) else { return false };
         self.candidates.clear();
+        // For all rows: how many remain differs from token to token, and only what is used is touched.
+        self.candidates.reserve(screen.rows);
         for (group, bounds) in self.bounds.iter().enumerate() {
             if bounds.greatest_high() >= threshold {
                 let rows = (group * LANES..screen.rows).zip(&bounds.high);

@@ -3,12 +3,15 @@
 //! A machine's speed drifts, and so does the place of its pages. So the limits are measured over the engine's own weights,
 //! just before and just after each piece of work, and each run is held against those two; medians are reported.
 
+mod agreement;
+
 use std::time::Instant;
 
 use serde::Serialize;
 
 use crate::kernels::{Demand, Isa, limits};
 use crate::model::{ForwardError, Inference, Profile, Row, Stage};
+pub use agreement::{Agreement, agreement, positions as agreement_positions};
 
 /// Rounds of the multiplication limit: a few tens of milliseconds.
 const MULTIPLY_ROUNDS: usize = 4_000_000;
@@ -178,9 +181,8 @@ impl Bench<'_> {
 
     /// Any token will do: the work does not depend on it.
     fn row(&self, position: usize, logits: bool) -> Row {
-        let vocab_size = self.inference.hyperparameters().vocab_size as u64;
-        let token = (position as u64).wrapping_mul(2_654_435_761) % vocab_size;
-        Row { token: token as u32, slot: 0, position, logits }
+        let token = any_token(position, self.inference.hyperparameters().vocab_size);
+        Row { token, slot: 0, position, logits }
     }
 
     /// Bytes a second that all threads read from the weights.
@@ -202,6 +204,10 @@ impl Bench<'_> {
             limits::multiply(pool, isa, MULTIPLY_ROUNDS) as f64 / start.elapsed().as_secs_f64()
         })
     }
+}
+
+fn any_token(position: usize, vocab_size: usize) -> u32 {
+    ((position as u64).wrapping_mul(2_654_435_761) % vocab_size as u64) as u32
 }
 
 fn median(values: &mut [f64]) -> f64 {

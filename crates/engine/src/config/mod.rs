@@ -136,6 +136,9 @@ pub struct Bench {
     /// Also print where the time of a token goes
     #[arg(long)]
     pub profile: bool,
+    /// Also generate so many tokens with --head exact, and print how many are the same with the --head that is measured
+    #[arg(long, value_name = "TOKENS", value_parser = within(1..=1_048_576_usize))]
+    pub agreement: Option<usize>,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,

@@ -233,6 +233,19 @@ impl Inference {
         Logits::All(self.logits(index))
     }
 
+    /// Takes over the states before the head that another inference of a model of the same shape has reached: logits are then
+    /// what this head makes of them.
+    ///
+    /// # Panics
+    /// When the shapes differ, or there is no room for so many rows.
+    pub fn take_states(&mut self, other: &Self) {
+        self.last.set_rows(other.last.rows());
+        for row in 0..other.last.rows() {
+            self.last.row_mut(row).copy_from_slice(other.last.row(row));
+        }
+        self.logits.clear();
+    }
+
     /// The model.
     #[must_use]
     pub fn model(&self) -> &Model {

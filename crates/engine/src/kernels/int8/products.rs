@@ -56,8 +56,8 @@ fn half_products<S: Simd>(simd: S, tiles: &[NibbleTile], x: &[WideQuad]) -> [f64
     let mut sums = NibbleSums::default();
     simd.dot_nibbles(tiles, x, &mut sums);
     let mut products = [0.0; LANES];
-    for row in 0..LANES {
-        products[row] = f64::from(sums.high[row]) * 256.0 + f64::from(sums.low[row]);
+    for (product, (&high, &low)) in products.iter_mut().zip(sums.high.iter().zip(&sums.low)) {
+        *product = f64::from(high) * 256.0 + f64::from(low);
     }
     products
 }

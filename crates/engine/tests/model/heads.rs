@@ -5,7 +5,8 @@ use bitnet_engine::kernels::{CacheType, Demand, Isa};
 use bitnet_engine::model::{HeadType, Inference, Logits, Row};
 
 /// Tied and untied heads, and each type of tensor that a head can have.
-const MODELS: [(&str, &str); 5] = [
+const MODELS: [(&str, &str); 6] = [
+    ("pico-bitnet25/model-i2_s.gguf", "pico/reference"),
     ("pico/model-i2_s.gguf", "pico/reference"),
     ("nano64/model-i2_s.gguf", "nano64/reference"),
     ("nano128/model-i2_s.gguf", "nano128/reference"),

@@ -3,6 +3,7 @@
 //! A machine's speed drifts, and so does the place of its pages. So the limits are measured over the engine's own weights,
 //! just before and just after each piece of work, and each run is held against those two; medians are reported.
 
+mod agreement;
 mod limits;
 mod stages;
 
@@ -10,6 +11,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+pub use self::agreement::{Agreement, agreement, positions as agreement_positions};
 pub use self::limits::Resource;
 use self::stages::{Need, decode_need, prefill_need, stages};
 pub use self::stages::{StageLimit, StageTime};
@@ -197,10 +199,13 @@ impl Bench<'_> {
 
     /// Any token will do: the work does not depend on it.
     fn row(&self, position: usize, logits: bool) -> Row {
-        let vocab_size = self.inference.hyperparameters().vocab_size as u64;
-        let token = (position as u64).wrapping_mul(2_654_435_761) % vocab_size;
-        Row { token: token as u32, slot: 0, position, logits }
+        let token = any_token(position, self.inference.hyperparameters().vocab_size);
+        Row { token, slot: 0, position, logits }
     }
+}
+
+fn any_token(position: usize, vocab_size: usize) -> u32 {
+    ((position as u64).wrapping_mul(2_654_435_761) % vocab_size as u64) as u32
 }
 
 fn median(values: &mut [f64]) -> f64 {

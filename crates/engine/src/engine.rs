@@ -12,9 +12,9 @@ use tracing::info;
 
 use crate::chat_template::ChatTemplate;
 use crate::checkpoint::{Checkpoint, Hyperparameters};
-use crate::config::{CacheType, Config, GenerationDefaults, Isa};
+use crate::config::{CacheType, Config, GenerationDefaults, Head, Isa};
 use crate::kernels::{self, self_test};
-use crate::model::{Inference, InferenceOptions, Model};
+use crate::model::{HeadType, Inference, InferenceOptions, Model};
 use crate::pool::Pool;
 use crate::sampling::SamplingParameters;
 use crate::tokenizer::Tokenizer;
@@ -71,7 +71,7 @@ impl Engine {
         let file_name =
             || path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let name = config.alias.clone().unwrap_or_else(file_name);
-        info!(model = name, %isa, threads = threads(config)?.get(), context, time = ?started.elapsed(), "model loaded");
+        info!(model = name, %isa, threads = threads(config)?.get(), context, head = %config.head, time = ?started.elapsed(), "model loaded");
         let loaded = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let about = About { name, path, hyperparameters, context, loaded };
         Ok(Self { worker, tokenizer, template, about, defaults: config.generation.clone() })
@@ -137,7 +137,12 @@ pub fn inference(config: &Config, checkpoint: &Checkpoint) -> Result<Inference> 
     let context = context(config, checkpoint.hyperparameters())?;
     let mut pool = Pool::new(threads(config)?)?;
     let isa = isa(config)?;
-    let model = Model::load(checkpoint, isa, &mut pool)?;
+    let head = match config.head {
+        Head::Exact => HeadType::Exact,
+        Head::Q8 => HeadType::Q8,
+        Head::Q4 => HeadType::Q4,
+    };
+    let model = Model::load(checkpoint, head, isa, &mut pool)?;
     let options = InferenceOptions {
         context,
         slots: SLOTS,

@@ -184,3 +184,15 @@ fn chat_answers_every_line_until_the_input_ends() {
     let answers: Vec<_> = shown.split("\n> ").collect();
     assert_eq!(answers[1], answers[6], "a new conversation begins like the first: {shown}");
 }
+
+#[test]
+fn bench_names_the_head_and_says_how_many_tokens_it_changes() {
+    let arguments = ["bench", "-m", MODEL, "-p", "4", "-g", "4", "-r", "1", "--agreement", "8", "--head"];
+    for head in ["exact", "q8", "q4"] {
+        let output = program(&arguments).arg(head).output().unwrap();
+        check(&output, 0, &format!("{head} head; loaded"));
+        check(&output, 0, "after the same state");
+    }
+    check(&program(&["--head", "q5"]).output().unwrap(), 2, "--head");
+    check(&program(&["--help"]).output().unwrap(), 0, "8 bits only; lossy");
+}

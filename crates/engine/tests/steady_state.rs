@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bitnet_engine::checkpoint::Checkpoint;
-use bitnet_engine::kernels::{CacheType, Demand, FloatMatrix, Isa, Rows, Screen, Search};
-use bitnet_engine::model::{Inference, InferenceOptions, Model, Row};
+use bitnet_engine::kernels::{CacheType, Demand, FloatMatrix, Int8Matrix, Isa, Rows, Search, Searchable};
+use bitnet_engine::model::{HeadType, Inference, InferenceOptions, Model, Row};
 use bitnet_engine::pool::Pool;
 use bitnet_engine::sampling::{Sampler, SamplingParameters};
 
@@ -126,7 +126,7 @@ fn check_search(threads: usize) {
     let (mut pool, isa) = (pool(threads), Isa::best());
     let exact = FloatMatrix::from_f32(&values, COLUMNS).unwrap();
     let read = |first, out: &mut [f32]| exact.rows_from(first, out);
-    let screen = Screen::build(&mut pool, isa, ROWS, COLUMNS, read).unwrap();
+    let screen = Int8Matrix::build(&mut pool, isa, ROWS, COLUMNS, read).unwrap();
     let mut x = Rows::with_capacity(1, COLUMNS).unwrap();
     x.set_rows(1);
     let mut search = Search::default();
@@ -137,7 +137,8 @@ fn check_search(threads: usize) {
             let mut found = false;
             let (calls, size) = calls_of(|| {
                 let touched = [7, 4_000_000_000].into_iter();
-                found = search.run(&mut pool, isa, (&exact, &screen), (&x, 0), demand, touched);
+                found =
+                    search.run(&mut pool, isa, Searchable::Exact(&exact, &screen), (&x, 0), demand, touched);
             });
             assert!(found, "{demand:?} is worth a search");
             assert!(step == 0 || calls == 0, "{demand:?}: {calls} calls, the last for {size} bytes");
@@ -162,7 +163,7 @@ fn load(threads: usize, cache_type: CacheType) -> Inference {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/nano64/model-i2_s.gguf");
     let checkpoint = Checkpoint::open(Path::new(path)).unwrap();
     let (mut pool, isa) = (pool(threads), Isa::best());
-    let model = Model::load(&checkpoint, isa, &mut pool).unwrap();
+    let model = Model::load(&checkpoint, HeadType::Exact, isa, &mut pool).unwrap();
     let options = InferenceOptions { context: 512, slots: 1, cache_type, max_rows: 64 };
     Inference::new(model, pool, isa, options).unwrap()
 }

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use bitnet_engine::checkpoint::Activation;
 use bitnet_engine::kernels::{
-    Activations, Angles, Attention, CacheType, Demand, FloatMatrix, HeadShape, Isa, PaddedVector, Place,
-    Rows, Screen, Search, TernaryMatrix, logits, matmul, matmul_gated, norm_quantize,
+    Activations, Angles, Attention, CacheType, Demand, FloatMatrix, HeadShape, Int8Matrix, Isa, PaddedVector,
+    Place, Rows, Search, Searchable, TernaryMatrix, logits, matmul, matmul_gated, norm_quantize,
 };
 use bitnet_engine::pool::Pool;
 use half::f16;
@@ -192,12 +192,12 @@ fn head(name: &'static str, floors: Floors) -> Case {
 fn search(name: &'static str, pool: &mut Pool, floors: Floors) -> Case {
     let matrix = FloatMatrix::from_f16(&head_values(), HIDDEN).unwrap();
     let read = |first, out: &mut [f32]| matrix.rows_from(first, out);
-    let screen = Screen::build(pool, Isa::best(), VOCABULARY, HIDDEN, read).unwrap();
+    let screen = Int8Matrix::build(pool, Isa::best(), VOCABULARY, HIDDEN, read).unwrap();
     let (x, mut search) = (Noise(7).rows(1, HIDDEN), Search::default());
-    let work = screen.buffers().iter().map(|buffer| buffer.len()).sum::<usize>() as f64;
+    let work = screen.planes().iter().map(|buffer| buffer.len()).sum::<usize>() as f64;
     let run = Box::new(move |pool: &mut Pool, isa| {
-        let matrices = (&matrix, &screen);
-        let found = search.run(pool, isa, matrices, (&x, 0), Demand::Top(40), std::iter::empty());
+        let head = Searchable::Exact(&matrix, &screen);
+        let found = search.run(pool, isa, head, (&x, 0), Demand::Top(40), std::iter::empty());
         assert!(found, "the search must be what is measured");
     });
     Case { name, work, unit: "GB/s", floors, run }

@@ -1,13 +1,18 @@
 //! `bench`: tokens a second, beside what the machine could do.
 
 use std::io::{Write, stdout};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use bitnet_engine::bench::{Plan, Report, Resource, Speed, StageLimit, StageTime, run as measure};
+use bitnet_engine::bench::{
+    Agreement, Plan, Report, Resource, Speed, StageLimit, StageTime, agreement, agreement_positions,
+    run as measure,
+};
 use bitnet_engine::checkpoint::Checkpoint;
-use bitnet_engine::config::{Bench, Config};
+use bitnet_engine::config::{Bench, Config, Head};
 use bitnet_engine::engine;
+use bitnet_engine::model::Inference;
 use serde::Serialize;
 
 /// What was measured on what.
@@ -17,9 +22,13 @@ struct Output {
     file_bytes: u64,
     isa: &'static str,
     threads: usize,
+    /// How the output head is kept.
+    head: String,
     load_seconds: f64,
     /// The most memory that was in use; `None` where the system does not tell.
     peak_memory_bytes: Option<u64>,
+    /// How many tokens are those of the exact head, if it was asked for.
+    agreement: Option<Agreement>,
     #[serde(flatten)]
     report: Report,
 }
@@ -29,8 +38,7 @@ pub(crate) fn run(config: &Config, options: &Bench) -> Result<()> {
     let isa = engine::isa(config)?;
     let file_bytes = std::fs::metadata(path).with_context(|| path.display().to_string())?.len();
     let started = Instant::now();
-    let checkpoint = Checkpoint::open(path).with_context(|| format!("cannot use {}", path.display()))?;
-    let mut inference = engine::inference(config, &checkpoint)?;
+    let mut inference = load(config, path)?;
     let load_seconds = started.elapsed().as_secs_f64();
 
     let plan = Plan {
@@ -39,19 +47,26 @@ pub(crate) fn run(config: &Config, options: &Bench) -> Result<()> {
         depths: options.depth.clone(),
         repetitions: options.repetitions,
     };
-    let deepest =
-        plan.depths.iter().map(|depth| depth + plan.generate_tokens).chain([plan.prompt_tokens]).max();
+    let deepest = plan.depths.iter().map(|depth| depth + plan.generate_tokens).chain([plan.prompt_tokens]);
+    let deepest = deepest.chain(options.agreement.map(agreement_positions)).max();
     let (needed, context) = (deepest.unwrap_or(0), inference.context());
     ensure!(needed <= context, "this needs a context of {needed} tokens; the model has {context}");
 
     let report = measure(&mut inference, isa, &plan, file_bytes)?;
+    let peak_memory_bytes = peak_memory();
+    let agreement = options.agreement.map(|tokens| -> Result<_> {
+        let mut exact = load(&Config { head: Head::Exact, ..config.clone() }, path)?;
+        Ok(agreement(&mut inference, &mut exact, tokens)?)
+    });
     let output = Output {
         model: path.display().to_string(),
         file_bytes,
         isa: isa.name(),
         threads: engine::threads(config)?.get(),
+        head: config.head.to_string(),
         load_seconds,
-        peak_memory_bytes: peak_memory(),
+        peak_memory_bytes,
+        agreement: agreement.transpose()?,
         report,
     };
     let mut out = stdout().lock();
@@ -63,14 +78,21 @@ pub(crate) fn run(config: &Config, options: &Bench) -> Result<()> {
     Ok(())
 }
 
+/// The model alone: neither tokens nor templates are needed.
+fn load(config: &Config, path: &Path) -> Result<Inference> {
+    let checkpoint = Checkpoint::open(path).with_context(|| format!("cannot use {}", path.display()))?;
+    engine::inference(config, &checkpoint)
+}
+
 fn print(out: &mut impl Write, output: &Output, profile: bool) -> Result<()> {
     let Output { report, .. } = output;
     writeln!(out, "{}", output.model)?;
     writeln!(
         out,
-        "{} threads, {}; loaded in {:.2} s{}",
+        "{} threads, {}, {} head; loaded in {:.2} s{}",
         output.threads,
         output.isa,
+        output.head,
         output.load_seconds,
         output
             .peak_memory_bytes
@@ -104,6 +126,14 @@ fn print(out: &mut impl Write, output: &Output, profile: bool) -> Result<()> {
         giga(output.file_bytes as f64),
         giga(report.bytes_per_token as f64),
     )?;
+    if let Some(Agreement { with_model, with_head }) = output.agreement {
+        writeln!(
+            out,
+            "greedy tokens that --head exact gives as well: {:.1} % after the same text, {:.1} % after the same state",
+            with_model * 100.0,
+            with_head * 100.0,
+        )?;
+    }
     if profile {
         print_stages(out, &format!("prefill {}", prefill.tokens), prefill)?;
         for speed in &report.decode {

@@ -136,6 +136,9 @@ pub struct Bench {
     /// Also print where the time of a token goes
     #[arg(long)]
     pub profile: bool,
+    /// Also generate so many tokens with --head exact, and print how many are the same with the --head that is measured
+    #[arg(long, value_name = "TOKENS", value_parser = within(1..=1_048_576_usize))]
+    pub agreement: Option<usize>,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,
@@ -175,6 +178,9 @@ pub struct Config {
         default_value = "f16"
     )]
     pub cache_type: CacheType,
+    /// Token embedding and output head: as in the file, or with rounded weights, which takes less memory and changes some tokens
+    #[arg(long, value_name = "TYPE", help_heading = "Compute", default_value = "exact")]
+    pub head: Head,
     /// Tokens of a prompt that are computed at once; a cancelled request stops between two such batches
     #[arg(long, visible_alias = "batch-size", value_name = "N", help_heading = "Compute", default_value = "128", value_parser = within(1..=1_024_usize))]
     pub ubatch_size: usize,
@@ -278,6 +284,27 @@ pub enum CacheType {
     F16,
     /// No rounding
     F32,
+}
+
+/// How the token embedding and the output head are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Head {
+    /// As in the file, with a copy to search in: the model's own tokens
+    Exact,
+    /// 8 bits only; lossy, least memory
+    Q8,
+    /// The same, searched in the upper 4 bits; lossy, fastest
+    Q4,
+}
+
+impl std::fmt::Display for Head {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Exact => "exact",
+            Self::Q8 => "q8",
+            Self::Q4 => "q4",
+        })
+    }
 }
 
 /// The parser: every setting works before and after the command, and has its variables.

@@ -6,9 +6,9 @@ use std::arch::x86_64::{__m256, __m256i};
 
 use half::f16;
 
+use super::int8::{NibbleSums, NibbleTile, WideQuad};
 use super::isa::Kernel;
 use super::operations::operations;
-use super::screen::{NibbleSums, NibbleTile, WideQuad};
 use super::simd::{LANES, Simd, multiply_floats};
 use super::stream::fetch_ahead;
 use super::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};

@@ -42,6 +42,12 @@ pub(super) fn sum<S: Simd>(simd: S, vector: S::Vector) -> f32 {
 pub(super) fn largest<S: Simd>(simd: S, vector: S::Vector) -> f32 {
     let mut lanes = [0.0; LANES];
     simd.store(vector, &mut lanes);
+    greatest(lanes)
+}
+
+/// The greatest of sixteen numbers; see [`Simd::max`] for NaN.
+#[inline(always)]
+pub(super) fn greatest(lanes: [f32; LANES]) -> f32 {
     fold(lanes, |a, b| if a > b { a } else { b })
 }
 

@@ -1,4 +1,4 @@
-//! The token embedding and the output head: float rows, kept as the file has them.
+//! The token embedding and the output head as float rows, kept as the file has them.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};

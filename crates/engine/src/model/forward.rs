@@ -6,7 +6,7 @@ use super::profile::{Profile, Stage};
 use super::weights::Model;
 use crate::checkpoint::Hyperparameters;
 use crate::kernels::{
-    Activations, Angles, Attention, CacheType, Candidate, Demand, Isa, Place, Rows, Search, logits, matmul,
+    Activations, Angles, Attention, CacheType, Candidate, Demand, Isa, Place, Rows, Search, matmul,
     matmul_add, matmul_gated, norm, norm_quantize,
 };
 use crate::pool::Pool;
@@ -205,7 +205,7 @@ impl Inference {
             // For all rows at once, so that the head is read once; the memory is kept.
             self.profile.start();
             self.logits.resize(self.last.rows() * vocab_size, 0.0);
-            logits(&mut self.pool, self.isa, self.model.head(), &self.last, &mut self.logits);
+            self.model.head.logits(&mut self.pool, self.isa, &self.last, &mut self.logits);
             self.profile.end(Stage::Head);
         }
         &self.logits[index * vocab_size..(index + 1) * vocab_size]
@@ -219,18 +219,31 @@ impl Inference {
         &mut self,
         index: usize,
         demand: Option<Demand>,
-        touched: impl Iterator<Item = u32> + Clone,
+        touched: impl Iterator<Item = u32>,
     ) -> Logits<'_> {
-        if let (Some(demand), Some(screen)) = (demand, &self.model.screen) {
+        if let (Some(demand), Some(head)) = (demand, self.model.head.searchable()) {
             self.profile.start();
-            let (matrices, x) = ((self.model.head(), screen), (&self.last, index));
-            let found = self.search.run(&mut self.pool, self.isa, matrices, x, demand, touched);
+            let x = (&self.last, index);
+            let found = self.search.run(&mut self.pool, self.isa, head, x, demand, touched);
             self.profile.end(Stage::Head);
             if found {
                 return Logits::Some(self.search.candidates());
             }
         }
         Logits::All(self.logits(index))
+    }
+
+    /// Takes over the states before the head that another inference of a model of the same shape has reached: logits are then
+    /// what this head makes of them.
+    ///
+    /// # Panics
+    /// When the shapes differ, or there is no room for so many rows.
+    pub fn take_states(&mut self, other: &Self) {
+        self.last.set_rows(other.last.rows());
+        for row in 0..other.last.rows() {
+            self.last.row_mut(row).copy_from_slice(other.last.row(row));
+        }
+        self.logits.clear();
     }
 
     /// The model.
@@ -284,7 +297,7 @@ impl Inference {
     fn embed(&mut self, rows: &[Row]) -> Result<(), ForwardError> {
         self.x.set_rows(rows.len());
         for (index, row) in rows.iter().enumerate() {
-            let decoded = self.model.embedding.row(row.token as usize, self.x.row_mut(index));
+            let decoded = self.model.head.embed(row.token as usize, self.x.row_mut(index));
             decoded.map_err(|reason: QuantError| ForwardError::Embedding {
                 token: row.token,
                 reason: reason.to_string(),

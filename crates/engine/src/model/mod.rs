@@ -1,10 +1,12 @@
 //! The BitNet b1.58 decoder: weights in the kernels' layout, and the forward pass from tokens to logits.
 
 mod forward;
+mod head;
 mod profile;
 mod weights;
 mod work;
 
 pub use forward::{ForwardError, Inference, InferenceError, InferenceOptions, Logits, Row};
+pub use head::HeadType;
 pub use profile::{Profile, Stage};
 pub use weights::{LoadError, Model};

@@ -1,27 +1,22 @@
 //! From a checkpoint to weights in memory, each read and repacked once.
 
+use super::head::{Head, HeadType};
 use crate::checkpoint::{Checkpoint, CheckpointError, Hyperparameters};
 use crate::kernels::{
-    FloatMatrix, FloatMatrixError, HeadShape, Isa, MAX_COLUMNS, MAX_HEAD_DIM, PackError, PaddedVector,
-    Screen, ScreenError, TernaryMatrix,
+    FloatMatrixError, HeadShape, Int8MatrixError, Isa, MAX_COLUMNS, MAX_HEAD_DIM, PackError, PaddedVector,
+    TernaryMatrix,
 };
 use crate::pool::Pool;
 use crate::quant::{QuantError, TernaryRows};
-
-/// Elements from which a search in an 8-bit copy of the head is faster than reading the head.
-const WORTH_SCREENING: usize = 1 << 22;
 
 /// All weights of a model, and its shape.
 #[derive(Debug)]
 pub struct Model {
     pub(super) hyperparameters: Hyperparameters,
-    pub(super) embedding: FloatMatrix,
     pub(super) layers: Vec<Layer>,
     pub(super) output_norm: PaddedVector,
-    /// `None` when the embedding is also the output head.
-    pub(super) output: Option<FloatMatrix>,
-    /// The 8-bit copy of the output head; `None` when the head is so small that reading it whole is as good.
-    pub(super) screen: Option<Screen>,
+    /// With the token embedding.
+    pub(super) head: Head,
 }
 
 /// The weights of one transformer block.
@@ -54,9 +49,9 @@ pub enum LoadError {
     /// The embedding or output head cannot be loaded.
     #[error(transparent)]
     FloatMatrix(#[from] FloatMatrixError),
-    /// The output head cannot be copied.
+    /// The embedding or output head cannot be rounded to 8 bits.
     #[error(transparent)]
-    Screen(#[from] ScreenError),
+    Int8Matrix(#[from] Int8MatrixError),
     /// The model is larger in some direction than the kernels allow for.
     #[error("{what} is {value}; the kernels allow at most {limit}")]
     TooLarge {
@@ -71,9 +66,14 @@ pub enum LoadError {
 
 impl Model {
     /// Reads all weights; the checkpoint is not needed afterwards.
-    pub fn load(checkpoint: &Checkpoint, isa: Isa, pool: &mut Pool) -> Result<Self, LoadError> {
+    pub fn load(
+        checkpoint: &Checkpoint,
+        head: HeadType,
+        isa: Isa,
+        pool: &mut Pool,
+    ) -> Result<Self, LoadError> {
         let hyperparameters = checkpoint.hyperparameters().clone();
-        let Hyperparameters { vocab_size, hidden, ffn, head_dim, tied_head, .. } = hyperparameters;
+        let Hyperparameters { hidden, ffn, head_dim, .. } = hyperparameters;
         for (what, value, limit) in [
             ("embedding_length", hidden, MAX_COLUMNS),
             ("feed_forward_length", ffn, MAX_COLUMNS),
@@ -83,23 +83,12 @@ impl Model {
                 return Err(LoadError::TooLarge { what, value, limit });
             }
         }
-        let embedding = FloatMatrix::load(pool, checkpoint.matrix("token_embd.weight", vocab_size, hidden)?)?;
-        let output = if tied_head {
-            None
-        } else {
-            Some(FloatMatrix::load(pool, checkpoint.matrix("output.weight", vocab_size, hidden)?)?)
-        };
-        let head = output.as_ref().unwrap_or(&embedding);
-        let screen = if vocab_size * hidden < WORTH_SCREENING {
-            None
-        } else {
-            Some(Screen::build(pool, isa, vocab_size, hidden, |first, out| head.rows_from(first, out))?)
-        };
+        let head = Head::load(checkpoint, head, isa, pool)?;
         let layers = (0..hyperparameters.layers)
             .map(|index| Layer::load(checkpoint, pool, &hyperparameters, index))
             .collect::<Result<_, _>>()?;
         let output_norm = checkpoint.vector("output_norm.weight", hidden)?.into();
-        Ok(Self { hyperparameters, embedding, layers, output_norm, output, screen })
+        Ok(Self { hyperparameters, layers, output_norm, head })
     }
 
     /// The model's shape.
@@ -115,22 +104,15 @@ impl Model {
         (layers * hidden * (2 * hidden + 2 * kv_heads * head_dim + 3 * ffn)) as u64
     }
 
-    /// All weights that decoding a token reads, in the order in which it does.
+    /// All weights that decoding a token reads, in the order in which it does, without the few rows of the head that are
+    /// computed after a search.
     #[must_use]
     pub fn buffers(&self) -> Vec<&[u8]> {
         fn matrices(layer: &Layer) -> [&TernaryMatrix; 4] {
             [&layer.qkv, &layer.attention_output, &layer.gate_up, &layer.down]
         }
         let ternary = self.layers.iter().flat_map(matrices).map(TernaryMatrix::as_bytes);
-        match &self.screen {
-            Some(screen) => ternary.chain(screen.buffers()).collect(),
-            None => ternary.chain([self.head().as_bytes()]).collect(),
-        }
-    }
-
-    /// The matrix that turns the last hidden state into logits.
-    pub(super) fn head(&self) -> &FloatMatrix {
-        self.output.as_ref().unwrap_or(&self.embedding)
+        ternary.chain(self.head.buffers()).collect()
     }
 
     pub(super) fn head_shape(&self) -> HeadShape {

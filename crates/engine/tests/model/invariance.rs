@@ -2,12 +2,12 @@
 
 use crate::support::{Setup, all_logits, load};
 use bitnet_engine::kernels::{CacheType, Isa};
-use bitnet_engine::model::{ForwardError, Inference, Row};
+use bitnet_engine::model::{ForwardError, HeadType, Inference, Row};
 
 const MODEL: &str = "nano64/model-i2_s.gguf";
 
 fn setup(cache_type: CacheType) -> Setup {
-    Setup { isa: Isa::best(), threads: 2, cache_type }
+    Setup { isa: Isa::best(), threads: 2, cache_type, head: HeadType::Exact }
 }
 
 /// 300 tokens: more than two blocks of attention, not a multiple of anything.
@@ -21,13 +21,19 @@ fn bits(logits: &[Vec<f32>]) -> Vec<Vec<u32>> {
 
 #[test]
 fn logits_have_the_same_bits_for_any_chunks_threads_instruction_set() {
-    for cache_type in [CacheType::F16, CacheType::F32] {
-        let expected = bits(&all_logits(&mut load(MODEL, setup(cache_type)), &prompt(), 64));
+    for (cache_type, head) in
+        [(CacheType::F16, HeadType::Exact), (CacheType::F32, HeadType::Exact), (CacheType::F16, HeadType::Q8)]
+    {
+        let setup = Setup { head, ..setup(cache_type) };
+        let expected = bits(&all_logits(&mut load(MODEL, setup), &prompt(), 64));
         for isa in Isa::available() {
             for (threads, chunk) in [(1, 64), (2, 1), (3, 7), (5, 33)] {
-                let mut inference = load(MODEL, Setup { isa, threads, cache_type });
+                let mut inference = load(MODEL, Setup { isa, threads, cache_type, head });
                 let found = bits(&all_logits(&mut inference, &prompt(), chunk));
-                assert!(found == expected, "{isa}, {threads} threads, chunks of {chunk}, {cache_type:?}");
+                assert!(
+                    found == expected,
+                    "{isa}, {threads} threads, chunks of {chunk}, {cache_type:?}, {head:?}"
+                );
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::support::{Prompt, Setup, all_logits, load, prompts};
 use bitnet_engine::kernels::{CacheType, Isa};
-use bitnet_engine::model::Row;
+use bitnet_engine::model::{HeadType, Row};
 
 /// Strict positions: no activation lies so near a rounding boundary that float rounding alone could move its code.
 const STRICT_MARGIN: f32 = 2.5e-5;
@@ -28,7 +28,8 @@ fn strict_prompts_agree_to_1e_4_on_every_instruction_set_and_from_every_tensor_t
 }
 
 fn check(model: &str, reference: &str, isa: Isa) {
-    let mut inference = load(model, Setup { isa, threads: 2, cache_type: CacheType::F32 });
+    let mut inference =
+        load(model, Setup { isa, threads: 2, cache_type: CacheType::F32, head: HeadType::Exact });
     let mut strict_positions = 0;
     for prompt in prompts(reference) {
         let context = format!("{model}, {}, {isa}", prompt.name);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use bitnet_engine::checkpoint::Checkpoint;
 use bitnet_engine::kernels::{CacheType, Isa};
-use bitnet_engine::model::{Inference, InferenceOptions, Model, Row};
+use bitnet_engine::model::{HeadType, Inference, InferenceOptions, Model, Row};
 use bitnet_engine::pool::Pool;
 use serde_json::Value;
 
@@ -15,6 +15,7 @@ pub(crate) struct Setup {
     pub isa: Isa,
     pub threads: usize,
     pub cache_type: CacheType,
+    pub head: HeadType,
 }
 
 pub(crate) fn fixture(path: &str) -> PathBuf {
@@ -24,7 +25,7 @@ pub(crate) fn fixture(path: &str) -> PathBuf {
 pub(crate) fn load(path: &str, setup: Setup) -> Inference {
     let checkpoint = Checkpoint::open(&fixture(path)).unwrap();
     let mut pool = Pool::new(NonZeroUsize::new(setup.threads).unwrap()).unwrap();
-    let model = Model::load(&checkpoint, setup.isa, &mut pool).unwrap();
+    let model = Model::load(&checkpoint, setup.head, setup.isa, &mut pool).unwrap();
     let options = InferenceOptions { context: 512, slots: 2, cache_type: setup.cache_type, max_rows: 64 };
     Inference::new(model, pool, setup.isa, options).unwrap()
 }

@@ -142,7 +142,6 @@ impl Product<'_> {
     /// `N` rows of tiles from `tile_row` on, unpacked strip by strip.
     #[inline(always)]
     fn unpacked<S: Simd, const N: usize>(&self, simd: S, tile_row: usize, tokens: Range<usize>) {
-        #[expect(clippy::large_stack_arrays, reason = "65 KiB at most; a region must not allocate")]
         let (mut sums, mut unpacked) =
             (Aligned([[[0; TILE_ROWS]; N]; TOKENS]), [[UnpackedTile::ZERO; STRIP]; N]);
         let sums = &mut sums.0[..tokens.len()];

@@ -1,0 +1,59 @@
+//! How often a lossy head changes a token.
+
+use serde::Serialize;
+
+use super::any_token;
+use crate::model::{ForwardError, Inference, Row};
+use crate::sampling::{Sampler, SamplingParameters};
+
+/// Tokens that are given, so that there is something to go on from.
+const PROMPT: usize = 16;
+
+/// Positions that [`agreement`] takes in a context.
+#[must_use]
+pub fn positions(tokens: usize) -> usize {
+    PROMPT + tokens
+}
+
+/// Shares of greedy tokens that a lossy head leaves as they are.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Agreement {
+    /// The same token as from the exact model, after the same text: embedding and head differ.
+    pub with_model: f64,
+    /// The same token as from the exact head, after the same state: the head alone differs.
+    pub with_head: f64,
+}
+
+/// Compares `inference` with `exact`, which has the same model with an exact head and writes a text of `tokens` greedy tokens,
+/// from a few given ones on. What both have in their caches is forgotten.
+pub fn agreement(
+    inference: &mut Inference,
+    exact: &mut Inference,
+    tokens: usize,
+) -> Result<Agreement, ForwardError> {
+    let (mut with_model, mut with_head, mut token) = (0, 0, 0);
+    for position in 0..positions(tokens) - 1 {
+        if position < PROMPT {
+            token = any_token(position, exact.hyperparameters().vocab_size);
+        }
+        let row = [Row { token, slot: 0, position, logits: true }];
+        inference.forward(&row)?;
+        exact.forward(&row)?;
+        let (found, expected) = (greedy(inference), greedy(exact));
+        if position + 1 >= PROMPT {
+            exact.take_states(inference);
+            with_model += usize::from(found == expected);
+            with_head += usize::from(found == greedy(exact));
+        }
+        // Where nothing can be chosen, any token is as good.
+        token = expected.unwrap_or(0);
+    }
+    let share = |same| same as f64 / tokens as f64;
+    Ok(Agreement { with_model: share(with_model), with_head: share(with_head) })
+}
+
+/// The likeliest next token, found as for a request without randomness.
+fn greedy(inference: &mut Inference) -> Option<u32> {
+    let mut sampler = Sampler::new(&SamplingParameters { temperature: 0.0, ..SamplingParameters::default() });
+    sampler.sample(inference.select(0, sampler.demand(), sampler.touched())).ok()
+}

@@ -1,0 +1,194 @@
+//! 8-bit matrices against the floats that they are made of.
+
+use std::num::NonZeroUsize;
+
+use super::*;
+use crate::kernels::{Isa, Rows};
+use crate::pool::Pool;
+
+/// Reproducible noise in -1..1, roughly normal where it matters.
+pub(in crate::kernels) struct Noise(pub(in crate::kernels) u64);
+
+impl Noise {
+    pub(in crate::kernels) fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 40) as f32 / (1u64 << 23) as f32) - 1.0
+    }
+
+    pub(in crate::kernels) fn normal(&mut self) -> f32 {
+        (0..4).map(|_| self.next()).sum()
+    }
+}
+
+pub(in crate::kernels) fn normal(noise: &mut Noise, count: usize) -> Vec<f32> {
+    (0..count).map(|_| noise.normal()).collect()
+}
+
+pub(in crate::kernels) fn pool(threads: usize) -> Pool {
+    Pool::new(NonZeroUsize::new(threads).unwrap()).unwrap()
+}
+
+pub(in crate::kernels) fn int8(isa: Isa, threads: usize, columns: usize, values: &[f32]) -> Int8Matrix {
+    let read = |first: usize, out: &mut [f32]| {
+        out.copy_from_slice(&values[first * columns..][..out.len()]);
+        Ok(())
+    };
+    Int8Matrix::build(&mut pool(threads), isa, values.len() / columns, columns, read).unwrap()
+}
+
+pub(in crate::kernels) fn rows(columns: usize, values: &[f32]) -> Rows {
+    let mut rows = Rows::with_capacity(values.len() / columns, columns).unwrap();
+    rows.set_rows(values.len() / columns);
+    for (row, values) in values.chunks(columns).enumerate() {
+        rows.row_mut(row).copy_from_slice(values);
+    }
+    rows
+}
+
+/// `[tokens, rows]` of bits, so that what is not a number compares too.
+fn logit_bits(isa: Isa, threads: usize, columns: usize, values: &[f32], x: &Rows) -> Vec<u32> {
+    let matrix = int8(isa, threads, columns, values);
+    let mut out = vec![0.0; x.rows() * matrix.rows()];
+    int8_logits(&mut pool(threads), isa, &matrix, x, &mut out);
+    out.iter().map(|x| x.to_bits()).collect()
+}
+
+/// Ordinary rows, rows with outliers, tiny and huge rows, zeros, and rows with what is not a number.
+fn all_kinds(noise: &mut Noise, columns: usize) -> Vec<f32> {
+    let mut values = Vec::new();
+    for row in 0..67 {
+        let scale = [1.0, 1e-3, 1e-38, 1e25, 0.0][row % 5];
+        let first = values.len();
+        values.extend((0..columns).map(|_| noise.normal() * scale));
+        match row {
+            60..64 => values[first + row % columns] = 50.0,
+            64 => values[first] = f32::NAN,
+            65 => values[first] = f32::INFINITY,
+            _ => {}
+        }
+    }
+    values
+}
+
+#[test]
+fn a_row_comes_back_within_half_a_code_and_an_embedding_that_is_no_number_stays_so() {
+    let mut noise = Noise(11);
+    for columns in [1, 7, 8, 70, 256] {
+        let values = all_kinds(&mut noise, columns);
+        for isa in Isa::available() {
+            let matrix = int8(isa, 2, columns, &values);
+            assert_eq!(matrix.rows(), 67);
+            for (row, values) in values.chunks(columns).enumerate() {
+                let mut decoded = vec![9.0; columns];
+                matrix.row(row, &mut decoded);
+                let absmax = values.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+                for (value, decoded) in values.iter().zip(&decoded) {
+                    if values.iter().all(|x| x.is_finite()) {
+                        // Rows below 1e-30 become zero.
+                        let allowed = (f64::from(absmax) / 253.9).max(1e-30);
+                        assert!(f64::from(value - decoded).abs() <= allowed, "row {row}: {value} {decoded}");
+                    } else {
+                        assert!(decoded.is_nan(), "row {row}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn logits_are_the_products_of_the_decoded_rows() {
+    let mut noise = Noise(12);
+    for columns in [8, 70, 640] {
+        let values = all_kinds(&mut noise, columns);
+        let mut x = normal(&mut noise, 3 * columns);
+        x[columns] = 400.0;
+        let matrix = int8(Isa::best(), 2, columns, &values);
+        let mut logits = vec![0.0; 3 * 67];
+        int8_logits(&mut pool(2), Isa::best(), &matrix, &rows(columns, &x), &mut logits);
+        for (x, logits) in x.chunks(columns).zip(logits.chunks(67)) {
+            let absmax = x.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+            for (row, &logit) in logits.iter().enumerate() {
+                let mut decoded = vec![0.0; columns];
+                matrix.row(row, &mut decoded);
+                if decoded.iter().any(|x| x.is_nan()) {
+                    assert!(logit.is_nan(), "row {row}");
+                    continue;
+                }
+                let expected: f64 = decoded.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
+                // Activations are rounded by half of one part in 32,639 of the largest; the rest is f32's last digit.
+                let weights: f64 = decoded.iter().map(|&w| f64::from(w).abs()).sum();
+                let allowed = weights * f64::from(absmax) / 65_000.0 + expected.abs() * 1e-6;
+                let error = (f64::from(logit) - expected).abs();
+                assert!(error <= allowed, "row {row}: {logit} for {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn logits_have_the_same_bits_on_every_instruction_set_and_for_any_threads() {
+    let mut noise = Noise(13);
+    for columns in [1, 70, 640] {
+        let values = all_kinds(&mut noise, columns);
+        let x = rows(columns, &normal(&mut noise, 2 * columns));
+        let expected = logit_bits(Isa::SCALAR, 1, columns, &values, &x);
+        for isa in Isa::available() {
+            for threads in [1, 2, 5] {
+                let found = logit_bits(isa, threads, columns, &values, &x);
+                assert!(found == expected, "{isa}, {threads} threads, {columns} columns");
+            }
+        }
+    }
+}
+
+#[test]
+fn zero_and_impossible_activations_have_the_logits_that_they_would_have_in_floats() {
+    let columns = 64;
+    let matrix = int8(Isa::best(), 2, columns, &normal(&mut Noise(14), 40 * columns));
+    let mut x = vec![0.0; 2 * columns];
+    x[columns] = f32::INFINITY;
+    let mut logits = vec![1.0; 2 * 40];
+    int8_logits(&mut pool(2), Isa::best(), &matrix, &rows(columns, &x), &mut logits);
+    assert!(logits[..40].iter().all(|&logit| logit == 0.0));
+    assert!(logits[40..].iter().all(|logit| logit.is_nan()));
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_an_error() {
+    let read =
+        |_: usize, _: &mut [f32]| Err(crate::quant::QuantError::NoFloats(crate::gguf::TensorType::I2_S));
+    assert!(Int8Matrix::build(&mut pool(2), Isa::best(), 100, 8, read).is_err());
+}
+
+#[test]
+fn half_code_sums_are_the_same_on_every_instruction_set() {
+    struct Sums<'a>(&'a [NibbleTile], &'a [WideQuad]);
+    impl crate::kernels::isa::Kernel for Sums<'_> {
+        type Output = NibbleSums;
+
+        #[inline(always)]
+        fn run<S: crate::kernels::simd::Simd>(self, simd: S) -> NibbleSums {
+            let mut sums = NibbleSums::default();
+            simd.dot_nibbles(self.0, self.1, &mut sums);
+            sums
+        }
+    }
+    let mut noise = Noise(5);
+    for tiles in [1, 3, 4, 5, 320, 1_000] {
+        for extreme in [false, true] {
+            let noise = std::cell::RefCell::new(&mut noise);
+            let byte = || if extreme { 255 } else { (noise.borrow_mut().next() * 1e6) as i64 as u8 };
+            let data: Vec<_> = (0..tiles).map(|_| NibbleTile([(); 64].map(|()| byte()))).collect();
+            let quad = || [(); 4].map(|()| if extreme { -128 } else { byte() as i8 });
+            let x: Vec<_> = (0..2 * tiles).map(|_| WideQuad { high: quad(), low: quad() }).collect();
+            for isa in Isa::available() {
+                assert_eq!(
+                    isa.run(Sums(&data, &x)),
+                    Isa::SCALAR.run(Sums(&data, &x)),
+                    "{isa}, {tiles} tiles"
+                );
+            }
+        }
+    }
+}

@@ -64,6 +64,7 @@ macro_rules! lanewise {
 
 impl Simd for Avx2 {
     type Vector = [__m256; 2];
+    const REGISTERS: usize = 8;
 
     lanewise! {
         fn add(a, b) = x86::_mm256_add_ps;

@@ -43,6 +43,7 @@ impl Avx512 {
 
 impl Simd for Avx512 {
     type Vector = __m512;
+    const REGISTERS: usize = 32;
 
     operations! {
         fn splat(value: f32) -> __m512 { x86::_mm512_set1_ps(value) }

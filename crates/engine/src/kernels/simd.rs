@@ -15,6 +15,8 @@ pub(super) const LANES: usize = 16;
 pub(super) trait Simd: Copy {
     /// Sixteen f32.
     type Vector: Copy;
+    /// How many vectors fit into the registers.
+    const REGISTERS: usize;
 
     fn splat(self, value: f32) -> Self::Vector;
     fn load(self, values: &[f32; LANES]) -> Self::Vector;
@@ -89,6 +91,7 @@ pub(super) struct Scalar;
 
 impl Simd for Scalar {
     type Vector = [f32; LANES];
+    const REGISTERS: usize = 8;
 
     #[inline(always)]
     fn splat(self, value: f32) -> Self::Vector {

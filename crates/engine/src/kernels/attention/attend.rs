@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 
 use super::cache::{BLOCK, Element, Pages};
-use super::softmax::{Partial, QUERIES};
+use super::softmax::{Partial, QUERIES, together};
 use super::{HeadShape, Place};
 use crate::kernels::Isa;
 use crate::kernels::disjoint::Disjoint;
@@ -13,8 +13,8 @@ use crate::kernels::rows::Rows;
 use crate::kernels::simd::Simd;
 use crate::pool::Pool;
 
-/// Rows of one sequence that one piece attends for: they share each block of the cache while it is near.
-const BUNDLE: usize = 8;
+/// Queries that one piece attends for: they share each block of the cache while it is near.
+const BUNDLE: usize = 2 * QUERIES;
 /// With fewer pieces a thread than this, blocks are spread over the threads as well.
 const PIECES_PER_THREAD: usize = 8;
 
@@ -22,7 +22,7 @@ const PIECES_PER_THREAD: usize = 8;
 #[derive(Debug)]
 pub(super) struct Scratch {
     bundles: Vec<Range<usize>>,
-    /// Results of single blocks: `[row, key-value head, block, query head of its group]`.
+    /// Results of single blocks: `[row, block, query head]`.
     partials: Vec<Partial>,
 }
 
@@ -56,18 +56,21 @@ impl Scratch {
         if pool.threads() > 1 && few {
             task.by_block(pool, &mut self.partials);
         } else {
-            bundle(places, &mut self.bundles);
+            bundle(places, (BUNDLE / shape.group()).max(1), &mut self.bundles);
             task.by_bundle(pool, &self.bundles);
         }
     }
 }
 
-/// Splits rows into runs of one sequence.
-fn bundle(places: &[Place], bundles: &mut Vec<Range<usize>>) {
+/// Splits rows into runs of at most `size` in the same block of one sequence.
+fn bundle(places: &[Place], size: usize, bundles: &mut Vec<Range<usize>>) {
+    let block = |place: &Place| (place.slot, place.position / BLOCK);
     bundles.clear();
     for (row, place) in places.iter().enumerate() {
         match bundles.last_mut() {
-            Some(last) if places[last.start].slot == place.slot && last.len() < BUNDLE => last.end = row + 1,
+            Some(last) if block(&places[last.start]) == block(place) && last.len() < size => {
+                last.end = row + 1
+            }
             _ => bundles.push(row..row + 1),
         }
     }
@@ -103,21 +106,66 @@ impl<E: Element> Task<'_, E> {
             partials.resize(needed, Partial::EMPTY);
         }
         let shared = Disjoint::new(&mut *partials);
-        pool.run(self.places.len() * heads * blocks, |piece| {
-            let (block, kv_head, row) = (piece % blocks, piece / blocks % heads, piece / blocks / heads);
-            if block * BLOCK <= self.places[row].position {
-                // SAFETY: each piece has its own partials.
-                #[expect(unsafe_code, reason = "blocks are computed in parallel")]
-                let out = unsafe { shared.part(piece * group..(piece + 1) * group) };
-                self.isa.run(Block { task: self, row, kv_head, block, heads: 0..group, out });
+        // Heads of a block lie side by side: long runs of pieces are one stream through memory.
+        pool.run_ranges(self.places.len() * blocks * heads, |pieces| {
+            for piece in pieces {
+                let (kv_head, block, row) = (piece % heads, piece / heads % blocks, piece / heads / blocks);
+                if block * BLOCK <= self.places[row].position {
+                    // SAFETY: each piece has its own partials.
+                    #[expect(unsafe_code, reason = "blocks are computed in parallel")]
+                    let out = unsafe { shared.part(piece * group..(piece + 1) * group) };
+                    self.isa.run(Block { task: self, row, kv_head, block, out });
+                }
             }
         });
         pool.run(self.places.len() * heads, |piece| {
             let (kv_head, row) = (piece % heads, piece / heads);
             let used = self.places[row].position / BLOCK + 1;
-            let partials = &partials[piece * blocks * group..][..used * group];
+            let partials = &partials[row * blocks * heads * group..][..used * heads * group];
             self.isa.run(Merge { task: self, row, kv_head, partials });
         });
+    }
+
+    /// Some queries of a group and one block of positions; query `n` is head `n % group` of the group for row
+    /// `row + n / group`.
+    #[inline(always)]
+    fn block<S: Simd>(
+        &self,
+        simd: S,
+        (row, kv_head): (usize, usize),
+        block: usize,
+        queries: Range<usize>,
+        out: &mut [Partial],
+    ) {
+        let (group, slot) = (self.shape.group(), self.places[row].slot);
+        let head = self.pages.head(slot, block, self.layer, kv_head);
+        let (first, mut done) = (queries.start, 0);
+        let query = |n: usize| self.query(row + (first + n) / group, kv_head * group + (first + n) % group);
+        let positions =
+            |n: usize| BLOCK.min(self.places[row + (first + n) / group].position + 1 - block * BLOCK);
+        while done < queries.len() {
+            let size = together::<S>(queries.len() - done);
+            let out = &mut out[done..done + size];
+            macro_rules! attend {
+                ($n:literal) => {
+                    Partial::of_block::<S, E, $n>(
+                        simd,
+                        std::array::from_fn(|n| query(done + n)),
+                        std::array::from_fn(|n| positions(done + n)),
+                        head,
+                        out,
+                    )
+                };
+            }
+            match size {
+                1 => attend!(1),
+                2 => attend!(2),
+                3 => attend!(3),
+                4 => attend!(4),
+                _ => attend!(12),
+            }
+            done += size;
+        }
     }
 
     /// The query of head `head` of row `row`.
@@ -135,7 +183,7 @@ impl<E: Element> Task<'_, E> {
     }
 }
 
-/// Some rows of a sequence, for one key-value head and its group of query heads.
+/// Some rows of a sequence in the same block, for one key-value head and its group of query heads.
 struct Bundle<'a, 'b, E> {
     task: &'a Task<'b, E>,
     rows: Range<usize>,
@@ -149,39 +197,33 @@ impl<E: Element> Kernel for Bundle<'_, '_, E> {
     fn run<S: Simd>(self, simd: S) {
         let Self { task, rows, kv_head } = self;
         let group = task.shape.group();
-        let last = rows.clone().map(|row| task.places[row].position).max().unwrap_or(0);
-        for first in (0..group).step_by(QUERIES) {
-            let heads = first..group.min(first + QUERIES);
-            #[expect(clippy::large_stack_arrays, reason = "33 KiB; a region must not allocate")]
-            let mut totals = [[Partial::EMPTY; QUERIES]; BUNDLE];
-            let mut partial = [Partial::EMPTY; QUERIES];
-            for block in 0..=last / BLOCK {
-                for (row, totals) in rows.clone().zip(&mut totals) {
-                    if block * BLOCK <= task.places[row].position {
-                        let out = &mut partial[..heads.len()];
-                        Block { task, row, kv_head, block, heads: heads.clone(), out }.run(simd);
-                        for (total, partial) in totals.iter_mut().zip(&*out) {
-                            total.merge(simd, partial, task.shape.head_dim);
-                        }
+        let queries = rows.len() * group;
+        #[expect(clippy::large_stack_arrays, reason = "49 KiB; a region must not allocate")]
+        let (mut totals, mut partials) = ([Partial::EMPTY; BUNDLE], [Partial::EMPTY; BUNDLE]);
+        for first in (0..queries).step_by(BUNDLE) {
+            let count = BUNDLE.min(queries - first);
+            for block in 0..=task.places[rows.start].position / BLOCK {
+                task.block(simd, (rows.start, kv_head), block, first..first + count, &mut partials[..count]);
+                for (total, partial) in totals.iter_mut().zip(&partials[..count]) {
+                    if block == 0 {
+                        *total = Partial::EMPTY;
                     }
+                    total.merge(simd, partial, task.shape.head_dim);
                 }
             }
-            for (row, totals) in rows.clone().zip(&totals) {
-                for (head, total) in heads.clone().zip(totals) {
-                    task.finish(row, kv_head * group + head, total);
-                }
+            for (query, total) in (first..).zip(&totals[..count]) {
+                task.finish(rows.start + query / group, kv_head * group + query % group, total);
             }
         }
     }
 }
 
-/// One row and one block of positions, for some query heads of a group.
+/// One row and one block of positions, for a group of query heads.
 struct Block<'a, 'b, E> {
     task: &'a Task<'b, E>,
     row: usize,
     kv_head: usize,
     block: usize,
-    heads: Range<usize>,
     out: &'a mut [Partial],
 }
 
@@ -190,20 +232,8 @@ impl<E: Element> Kernel for Block<'_, '_, E> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { task, row, kv_head, block, heads, out } = self;
-        let place = task.places[row];
-        let head = task.pages.head(place.slot, block, task.layer, kv_head);
-        let positions = BLOCK.min(place.position + 1 - block * BLOCK);
-        let first = kv_head * task.shape.group() + heads.start;
-        for (chunk, out) in out.chunks_mut(QUERIES).enumerate() {
-            let query = |n: usize| task.query(row, first + chunk * QUERIES + n);
-            match out.len() {
-                1 => Partial::of_block(simd, [query(0)], head, positions, out),
-                2 => Partial::of_block(simd, [query(0), query(1)], head, positions, out),
-                3 => Partial::of_block(simd, [query(0), query(1), query(2)], head, positions, out),
-                _ => Partial::of_block(simd, [query(0), query(1), query(2), query(3)], head, positions, out),
-            }
-        }
+        let Self { task, row, kv_head, block, out } = self;
+        task.block(simd, (row, kv_head), block, 0..task.shape.group(), out);
     }
 }
 
@@ -212,7 +242,7 @@ struct Merge<'a, 'b, E> {
     task: &'a Task<'b, E>,
     row: usize,
     kv_head: usize,
-    /// `[block, query head of the group]`
+    /// `[block, query head]`
     partials: &'a [Partial],
 }
 
@@ -221,13 +251,14 @@ impl<E: Element> Kernel for Merge<'_, '_, E> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
+        let HeadShape { heads, head_dim, .. } = self.task.shape;
         let group = self.task.shape.group();
-        for head in 0..group {
+        for head in self.kv_head * group..(self.kv_head + 1) * group {
             let mut total = Partial::EMPTY;
-            for partial in self.partials[head..].iter().step_by(group) {
-                total.merge(simd, partial, self.task.shape.head_dim);
+            for partial in self.partials[head..].iter().step_by(heads) {
+                total.merge(simd, partial, head_dim);
             }
-            self.task.finish(self.row, self.kv_head * group + head, &total);
+            self.task.finish(self.row, head, &total);
         }
     }
 }

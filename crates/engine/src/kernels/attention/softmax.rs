@@ -5,8 +5,13 @@ use super::cache::{BLOCK, Element, Head, WIDTH};
 use crate::kernels::elementary::{exp, exp_one, largest, sum_four};
 use crate::kernels::simd::{LANES, Simd};
 
-/// Queries that share each load of a key or value.
-pub(super) const QUERIES: usize = 4;
+/// The most queries that share each load of a key or value.
+pub(super) const QUERIES: usize = 12;
+
+/// How many of `left` queries to attend for together: as many as there are registers for two sums each.
+pub(super) fn together<S: Simd>(left: usize) -> usize {
+    if left >= QUERIES && S::REGISTERS > 2 * QUERIES { QUERIES } else { left.min(4) }
+}
 
 /// Softmax-weighted values over some positions, not yet divided by the sum of the weights.
 #[derive(Clone, Copy, Debug)]
@@ -22,34 +27,50 @@ pub(super) struct Partial {
 impl Partial {
     pub(super) const EMPTY: Self = Self { max: f32::NEG_INFINITY, sum: 0.0, values: [0.0; MAX_HEAD_DIM] };
 
-    /// Attends from each query to the first `positions` of a block.
+    /// Attends from query `n` to the first `positions[n]` of a block, of which there is at least one.
     #[inline(always)]
     pub(super) fn of_block<S: Simd, E: Element, const N: usize>(
         simd: S,
         queries: [&[f32]; N],
+        positions: [usize; N],
         head: Head<'_, E>,
-        positions: usize,
         out: &mut [Self],
     ) {
         let head_dim = queries[0].len();
+        let (mut common, mut longest) = (BLOCK, 0);
+        for &positions in &positions {
+            common = common.min(positions);
+            longest = longest.max(positions);
+        }
         let mut weights = [[f32::NEG_INFINITY; BLOCK]; N];
-        for (group, keys) in head.keys.chunks(head_dim).enumerate().take(positions.div_ceil(WIDTH)) {
-            let scores = add_multiples(simd, queries, keys);
-            for (weights, scores) in weights.iter_mut().zip(scores) {
-                weights[group * WIDTH..][..WIDTH].copy_from_slice(&scores);
+        for (group, keys) in head.keys.chunks(head_dim).enumerate().take(longest.div_ceil(WIDTH)) {
+            let mut scores = [[0.0; WIDTH]; N];
+            add_multiples(simd, queries, keys, &mut scores);
+            for (weights, scores) in weights.iter_mut().zip(&scores) {
+                weights[group * WIDTH..][..WIDTH].copy_from_slice(scores);
             }
         }
         let scale = 1.0 / (head_dim as f32).sqrt();
-        for (weights, out) in weights.iter_mut().zip(&mut *out) {
-            // What stands beyond the last position is left over from other sequences.
+        for ((weights, &positions), out) in weights.iter_mut().zip(&positions).zip(&mut *out) {
+            // What stands beyond the last position is left over from other sequences, or belongs to later queries.
             weights[positions..].fill(f32::NEG_INFINITY);
-            (out.max, out.sum) = soften(simd, weights, scale);
+            (out.max, out.sum) = soften(simd, weights, positions, scale);
         }
-        let weights: [&[f32]; N] = std::array::from_fn(|n| &weights[n][..positions]);
         for (group, values) in head.values.chunks(BLOCK).enumerate() {
-            let sums = add_multiples(simd, weights, &values[..positions]);
-            for (out, sums) in out.iter_mut().zip(sums) {
-                out.values[group * WIDTH..][..WIDTH].copy_from_slice(&sums);
+            let mut sums = [[0.0; WIDTH]; N];
+            let shared: [&[f32]; N] = std::array::from_fn(|n| &weights[n][..common]);
+            add_multiples(simd, shared, &values[..common], &mut sums);
+            for n in 0..N {
+                if positions[n] > common {
+                    let own = common..positions[n];
+                    add_multiples(
+                        simd,
+                        [&weights[n][own.clone()]],
+                        &values[own],
+                        std::array::from_mut(&mut sums[n]),
+                    );
+                }
+                out[n].values[group * WIDTH..][..WIDTH].copy_from_slice(&sums[n]);
             }
         }
     }
@@ -80,10 +101,11 @@ impl Partial {
     }
 }
 
-/// Scales scores and replaces them by `e^(score - max)`; returns maximum and sum.
+/// Scales scores and replaces those of `positions` by `e^(score - max)`, where the others are minus infinity; returns maximum
+/// and sum.
 #[inline(always)]
-fn soften<S: Simd>(simd: S, scores: &mut [f32; BLOCK], scale: f32) -> (f32, f32) {
-    let scores = scores.as_chunks_mut::<LANES>().0;
+fn soften<S: Simd>(simd: S, scores: &mut [f32; BLOCK], positions: usize, scale: f32) -> (f32, f32) {
+    let scores = &mut scores.as_chunks_mut::<LANES>().0[..positions.div_ceil(LANES)];
     let scale = simd.splat(scale);
     let mut max = simd.splat(f32::NEG_INFINITY);
     for scores in &mut *scores {
@@ -93,15 +115,15 @@ fn soften<S: Simd>(simd: S, scores: &mut [f32; BLOCK], scale: f32) -> (f32, f32)
     }
     let max = largest(simd, max);
     let mut sums = [simd.splat(0.0); 4];
-    for scores in scores.chunks_mut(4) {
-        for (scores, sum) in scores.iter_mut().zip(&mut sums) {
-            // `exp` of minus infinity is a tiny number; the weight of a position that does not count is exactly zero.
-            let mut counts = [0.0; LANES];
-            for (count, &score) in counts.iter_mut().zip(&*scores) {
-                *count = if score == f32::NEG_INFINITY { 0.0 } else { 1.0 };
+    for (first, scores) in (0..).step_by(4 * LANES).zip(scores.chunks_mut(4)) {
+        for ((first, scores), sum) in (first..).step_by(LANES).zip(scores).zip(&mut sums) {
+            let mut weight = exp(simd, simd.sub(simd.load(scores), simd.splat(max)));
+            if first + LANES > positions {
+                // `exp` of minus infinity is a tiny number; the weight of a position that does not count is exactly zero.
+                let mut counts = [0.0; LANES];
+                counts[..positions - first].fill(1.0);
+                weight = simd.mul(weight, simd.load(&counts));
             }
-            let weight =
-                simd.mul(exp(simd, simd.sub(simd.load(scores), simd.splat(max))), simd.load(&counts));
             simd.store(weight, scores);
             *sum = simd.add(*sum, weight);
         }
@@ -109,29 +131,36 @@ fn soften<S: Simd>(simd: S, scores: &mut [f32; BLOCK], scale: f32) -> (f32, f32)
     (max, sum_four(simd, sums))
 }
 
-/// `out[n] = Σ factors[n][k] * rows[k]`, in the order of k.
+/// `sums[n] += Σ factors[n][k] * rows[k]`, in the order of k.
 #[inline(always)]
 fn add_multiples<S: Simd, E: Element, const N: usize>(
     simd: S,
     factors: [&[f32]; N],
     rows: &[[E; WIDTH]],
-) -> [[f32; WIDTH]; N] {
+    sums: &mut [[f32; WIDTH]; N],
+) {
     let factors = factors.map(|factors| &factors[..rows.len()]);
-    let mut sums = [[simd.splat(0.0); 2]; N];
+    let mut totals = [[simd.splat(0.0); 2]; N];
+    for n in 0..N {
+        let [low, high] = sums[n].as_chunks::<LANES>().0 else { unreachable!("a row is two registers") };
+        totals[n] = [simd.load(low), simd.load(high)];
+    }
     for (k, row) in rows.iter().enumerate() {
         let [low, high] = row.as_chunks::<LANES>().0 else { unreachable!("a row is two registers") };
+        if N < QUERIES {
+            // Few products for each row: this is as fast as memory is.
+            simd.fetch_ahead(row.as_ptr().cast());
+        }
         let (low, high) = (E::load(simd, low), E::load(simd, high));
-        for (sum, factors) in sums.iter_mut().zip(&factors) {
-            let factor = simd.splat(factors[k]);
-            sum[0] = simd.mul_add(factor, low, sum[0]);
-            sum[1] = simd.mul_add(factor, high, sum[1]);
+        for n in 0..N {
+            let factor = simd.splat(factors[n][k]);
+            totals[n][0] = simd.mul_add(factor, low, totals[n][0]);
+            totals[n][1] = simd.mul_add(factor, high, totals[n][1]);
         }
     }
-    let mut out = [[0.0; WIDTH]; N];
-    for (out, [low, high]) in out.iter_mut().zip(sums) {
-        let [first, second] = out.as_chunks_mut::<LANES>().0 else { unreachable!("a row is two registers") };
-        simd.store(low, first);
-        simd.store(high, second);
+    for n in 0..N {
+        let [low, high] = sums[n].as_chunks_mut::<LANES>().0 else { unreachable!("a row is two registers") };
+        simd.store(totals[n][0], low);
+        simd.store(totals[n][1], high);
     }
-    out
 }

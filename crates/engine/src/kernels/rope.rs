@@ -1,7 +1,7 @@
 //! Rotary position embedding on halves: element `i` of a head is rotated with element `i + head_dim / 2`.
 
 use super::isa::Kernel;
-use super::simd::Simd;
+use super::simd::{LANES, Simd};
 
 /// Cosine and sine for the positions of one forward pass, computed once and used by every layer and head.
 #[derive(Clone, Debug)]
@@ -59,10 +59,17 @@ impl Kernel for Rotation<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        // Plain products and sums, which compilers turn into vector instructions without changing a bit.
+    fn run<S: Simd>(self, simd: S) {
         let (first, second) = self.head.split_at_mut(self.cosines.len());
-        for (((a, b), cos), sin) in first.iter_mut().zip(second).zip(self.cosines).zip(self.sines) {
+        let ((first, a), (second, b)) = (first.as_chunks_mut::<LANES>(), second.as_chunks_mut::<LANES>());
+        let ((cosines, cos), (sines, sin)) =
+            (self.cosines.as_chunks::<LANES>(), self.sines.as_chunks::<LANES>());
+        for (((first, second), cos), sin) in first.iter_mut().zip(second).zip(cosines).zip(sines) {
+            let (a, b, cos, sin) = (simd.load(first), simd.load(second), simd.load(cos), simd.load(sin));
+            simd.store(simd.sub(simd.mul(a, cos), simd.mul(b, sin)), first);
+            simd.store(simd.add(simd.mul(b, cos), simd.mul(a, sin)), second);
+        }
+        for (((a, b), cos), sin) in a.iter_mut().zip(b).zip(cos).zip(sin) {
             (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
         }
     }

@@ -1,6 +1,8 @@
 //! From fresh queries, keys and values to rotated ones, keys and values stored in the cache.
 
-use super::cache::{Element, Pages};
+use std::ops::Range;
+
+use super::cache::{Element, Pages, WIDTH};
 use super::{HeadShape, Place};
 use crate::kernels::Isa;
 use crate::kernels::disjoint::Disjoint;
@@ -10,6 +12,8 @@ use crate::pool::Pool;
 
 /// With fewer rows the work is less than a handoff to the threads.
 const ROWS_WORTH_SHARING: usize = 8;
+/// Rows of a piece: as many as lie side by side in the cache of keys.
+const ROWS: usize = WIDTH;
 
 #[expect(clippy::too_many_arguments, reason = "the one place where cache, shape and rows meet")]
 pub(super) fn append<E: Element>(
@@ -25,29 +29,36 @@ pub(super) fn append<E: Element>(
     let stride = qkv.stride();
     let qkv = Disjoint::new(qkv.padded_mut());
     let cache = pages.writer();
-    let (keys, values) = (shape.heads, shape.heads + shape.kv_heads);
-    let pieces = shape.heads + 2 * shape.kv_heads;
-    let head = |piece: usize| {
-        for (row, &place) in places.iter().enumerate() {
-            let start = row * stride + piece * shape.head_dim;
-            // SAFETY: a piece is one head of the queries, keys or values, in `qkv` and in the cache.
-            #[expect(unsafe_code, reason = "heads are rotated and stored in parallel")]
+    // A piece is some rows of a key-value head and its query heads: long pieces of each row, and few lines of the cache.
+    let append = |rows: Range<usize>, kv_head: usize| {
+        for (row, &place) in rows.clone().zip(&places[rows]) {
+            let head = |index: usize| {
+                let columns = shape.columns(index);
+                // SAFETY: each head of a row belongs to one piece, which uses one at a time.
+                #[expect(unsafe_code, reason = "heads are rotated in parallel")]
+                unsafe {
+                    qkv.part(row * stride + columns.start..row * stride + columns.end)
+                }
+            };
+            for query in kv_head * shape.group()..(kv_head + 1) * shape.group() {
+                isa.run(angles.rotation(row, head(query)));
+            }
+            let key = head(shape.heads + kv_head);
+            isa.run(angles.rotation(row, key));
+            // SAFETY: no other piece has this head of this position.
+            #[expect(unsafe_code, reason = "keys and values are stored in parallel")]
             unsafe {
-                let head = qkv.part(start..start + shape.head_dim);
-                if piece < values {
-                    isa.run(angles.rotation(row, head));
-                }
-                if piece >= values {
-                    cache.store_value(place, layer, piece - values, head);
-                } else if piece >= keys {
-                    cache.store_key(place, layer, piece - keys, head);
-                }
+                cache.store_key(place, layer, kv_head, key);
+                cache.store_value(place, layer, kv_head, head(shape.heads + shape.kv_heads + kv_head));
             }
         }
     };
     if places.len() < ROWS_WORTH_SHARING {
-        (0..pieces).for_each(head);
+        (0..shape.kv_heads).for_each(|kv_head| append(0..places.len(), kv_head));
     } else {
-        pool.run(pieces, head);
+        pool.run(places.len().div_ceil(ROWS) * shape.kv_heads, |piece| {
+            let first = piece / shape.kv_heads * ROWS;
+            append(first..places.len().min(first + ROWS), piece % shape.kv_heads);
+        });
     }
 }

@@ -4,8 +4,8 @@ use std::io;
 use std::ops::Range;
 
 use super::cache::{BLOCK, Element, Pages};
-use super::softmax::{Partial, QUERIES, together};
-use super::{HeadShape, Place};
+use super::softmax::{Partial, QUERIES, Query, together};
+use super::{HeadShape, MAX_HEAD_DIM, Place};
 use crate::kernels::Isa;
 use crate::kernels::disjoint::Disjoint;
 use crate::kernels::isa::Kernel;
@@ -93,8 +93,8 @@ impl<E: Element> Task<'_, E> {
         let heads = self.shape.kv_heads;
         pool.run(bundles.len() * heads, |piece| {
             // The last bundles see the most positions: first they.
-            let rows = bundles[bundles.len() - 1 - piece / heads].clone();
-            self.isa.run(Bundle { task: self, rows, kv_head: piece % heads });
+            let rows = bundles[bundles.len() - 1 - piece % bundles.len()].clone();
+            self.isa.run(Bundle { task: self, rows, kv_head: piece / bundles.len() });
         });
     }
 
@@ -126,36 +126,50 @@ impl<E: Element> Task<'_, E> {
         });
     }
 
-    /// Some queries of a group and one block of positions; query `n` is head `n % group` of the group for row
+    /// Copies some queries of a group, counted over rows from `row` on: query `n` is head `n % group` of the group for row
     /// `row + n / group`.
+    #[inline(always)]
+    fn queries(&self, (row, kv_head): (usize, usize), numbers: Range<usize>, out: &mut [Query]) {
+        let group = self.shape.group();
+        for (n, out) in numbers.zip(out) {
+            let columns = self.shape.columns(kv_head * group + n % group);
+            out[..columns.len()].copy_from_slice(&self.qkv.padded(row + n / group)[columns]);
+        }
+    }
+
+    /// Attends from the queries with these numbers to one block of positions.
     #[inline(always)]
     fn block<S: Simd>(
         &self,
         simd: S,
         (row, kv_head): (usize, usize),
         block: usize,
-        queries: Range<usize>,
+        (first, queries): (usize, &[Query]),
         out: &mut [Partial],
     ) {
-        let (group, slot) = (self.shape.group(), self.places[row].slot);
-        let head = self.pages.head(slot, block, self.layer, kv_head);
-        let (first, mut done) = (queries.start, 0);
-        let query = |n: usize| self.query(row + (first + n) / group, kv_head * group + (first + n) % group);
-        let positions =
-            |n: usize| BLOCK.min(self.places[row + (first + n) / group].position + 1 - block * BLOCK);
+        let HeadShape { head_dim, .. } = self.shape;
+        let group = self.shape.group();
+        let head = self.pages.head(self.places[row].slot, block, self.layer, kv_head);
+        let mut done = 0;
         while done < queries.len() {
             let size = together::<S>(queries.len() - done);
-            let out = &mut out[done..done + size];
             macro_rules! attend {
-                ($n:literal) => {
-                    Partial::of_block::<S, E, $n>(
-                        simd,
-                        std::array::from_fn(|n| query(done + n)),
-                        std::array::from_fn(|n| positions(done + n)),
-                        head,
-                        out,
-                    )
-                };
+                ($n:literal) => {{
+                    let mut positions = [0; $n];
+                    for (n, positions) in (first + done..).zip(&mut positions) {
+                        *positions = BLOCK.min(self.places[row + n / group].position + 1 - block * BLOCK);
+                    }
+                    if let Some(queries) = queries[done..].first_chunk::<$n>() {
+                        Partial::of_block::<S, E, $n>(
+                            simd,
+                            queries,
+                            head_dim,
+                            positions,
+                            head,
+                            &mut out[done..],
+                        );
+                    }
+                }};
             }
             match size {
                 1 => attend!(1),
@@ -168,12 +182,8 @@ impl<E: Element> Task<'_, E> {
         }
     }
 
-    /// The query of head `head` of row `row`.
-    fn query(&self, row: usize, head: usize) -> &[f32] {
-        &self.qkv.padded(row)[self.shape.columns(head)]
-    }
-
     /// Writes the output of head `head` of row `row`.
+    #[inline(always)]
     fn finish(&self, row: usize, head: usize, partial: &Partial) {
         let columns = self.shape.columns(head);
         let start = row * self.stride;
@@ -198,16 +208,19 @@ impl<E: Element> Kernel for Bundle<'_, '_, E> {
         let Self { task, rows, kv_head } = self;
         let group = task.shape.group();
         let queries = rows.len() * group;
-        #[expect(clippy::large_stack_arrays, reason = "49 KiB; a region must not allocate")]
-        let (mut totals, mut partials) = ([Partial::EMPTY; BUNDLE], [Partial::EMPTY; BUNDLE]);
+        #[expect(clippy::large_stack_arrays, reason = "74 KiB; a region must not allocate")]
+        let (mut copies, mut totals, mut partials) =
+            ([[0.0; MAX_HEAD_DIM]; BUNDLE], [Partial::EMPTY; BUNDLE], [Partial::EMPTY; BUNDLE]);
         for first in (0..queries).step_by(BUNDLE) {
             let count = BUNDLE.min(queries - first);
-            for block in 0..=task.places[rows.start].position / BLOCK {
-                task.block(simd, (rows.start, kv_head), block, first..first + count, &mut partials[..count]);
+            let at = (rows.start, kv_head);
+            task.queries(at, first..first + count, &mut copies);
+            let queries = (first, &copies[..count]);
+            // The first block is the total so far: what merging it with nothing would give.
+            task.block(simd, at, 0, queries, &mut totals);
+            for block in 1..=task.places[rows.start].position / BLOCK {
+                task.block(simd, at, block, queries, &mut partials);
                 for (total, partial) in totals.iter_mut().zip(&partials[..count]) {
-                    if block == 0 {
-                        *total = Partial::EMPTY;
-                    }
                     total.merge(simd, partial, task.shape.head_dim);
                 }
             }
@@ -233,7 +246,12 @@ impl<E: Element> Kernel for Block<'_, '_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { task, row, kv_head, block, out } = self;
-        task.block(simd, (row, kv_head), block, 0..task.shape.group(), out);
+        let mut queries = [[0.0; MAX_HEAD_DIM]; QUERIES];
+        for (chunk, out) in out.chunks_mut(QUERIES).enumerate() {
+            let first = chunk * QUERIES;
+            task.queries((row, kv_head), first..first + out.len(), &mut queries);
+            task.block(simd, (row, kv_head), block, (first, &queries[..out.len()]), out);
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use bytemuck::Pod;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::{HeadShape, MAX_HEAD_DIM, Place};
+use super::{HeadShape, Place};
 use crate::kernels::disjoint::Disjoint;
 use crate::kernels::simd::{LANES, Simd};
 use crate::memory::Buffer;
@@ -49,19 +49,20 @@ pub(super) enum KvCache {
 
 /// A number format of the cache.
 pub(super) trait Element: Pod + Send + Sync {
-    /// Converts values, as many as there are in both.
-    fn convert(values: &[f32], out: &mut [Self]);
+    /// Converts at most [`WIDTH`] values; the others are zero.
+    fn convert(values: &[f32]) -> [Self; WIDTH];
     fn load<S: Simd>(simd: S, values: &[Self; LANES]) -> S::Vector;
 }
 
 impl Element for f16 {
-    fn convert(values: &[f32], out: &mut [Self]) {
+    fn convert(values: &[f32]) -> [Self; WIDTH] {
         // Saturated: an infinite key would turn a whole sequence into NaN.
-        let mut limited = [0.0; MAX_HEAD_DIM];
+        let (mut limited, mut out) = ([0.0; WIDTH], [Self::ZERO; WIDTH]);
         for (limited, value) in limited.iter_mut().zip(values) {
             *limited = value.clamp(f16::MIN.to_f32(), f16::MAX.to_f32());
         }
-        out[..values.len()].convert_from_f32_slice(&limited[..values.len()]);
+        out.convert_from_f32_slice(&limited);
+        out
     }
 
     #[inline(always)]
@@ -71,8 +72,12 @@ impl Element for f16 {
 }
 
 impl Element for f32 {
-    fn convert(values: &[f32], out: &mut [Self]) {
-        out[..values.len()].copy_from_slice(values);
+    fn convert(values: &[f32]) -> [Self; WIDTH] {
+        let mut out = [0.0; WIDTH];
+        for (out, value) in out.iter_mut().zip(values) {
+            *out = *value;
+        }
+        out
     }
 
     #[inline(always)]
@@ -156,33 +161,34 @@ impl<E: Element> Writer<'_, E> {
     /// Stores a key.
     ///
     /// # Safety
-    /// No other thread uses the keys of this head.
-    #[expect(unsafe_code, reason = "heads are stored in parallel")]
+    /// No other thread uses this key.
+    #[expect(unsafe_code, reason = "keys are stored in parallel")]
     pub(super) unsafe fn store_key(&self, place: Place, layer: usize, head: usize, key: &[f32]) {
         let start = self.layout.start(place.slot, place.position / BLOCK, layer, head);
-        // SAFETY: by the caller's promise.
-        let keys = unsafe { self.elements.part(start..start + self.layout.key_elements()) };
         let (group, lane) = (place.position % BLOCK / WIDTH, place.position % WIDTH);
-        let rows = keys.as_chunks_mut::<WIDTH>().0[group * self.layout.head_dim..].iter_mut();
-        let mut converted = [E::zeroed(); MAX_HEAD_DIM];
-        E::convert(key, &mut converted);
-        for (row, &value) in rows.zip(&converted[..key.len()]) {
-            row[lane] = value;
+        let first = start + group * self.layout.head_dim * WIDTH + lane;
+        for (first, key) in (first..).step_by(WIDTH * WIDTH).zip(key.chunks(WIDTH)) {
+            let values = E::convert(key);
+            for (element, &value) in (first..).step_by(WIDTH).zip(&values[..key.len()]) {
+                // SAFETY: by the caller's promise; the elements between belong to other keys.
+                let element = unsafe { self.elements.part(element..element + 1) };
+                element[0] = value;
+            }
         }
     }
 
     /// Stores a value.
     ///
     /// # Safety
-    /// No other thread uses the values of this head.
-    #[expect(unsafe_code, reason = "heads are stored in parallel")]
+    /// No other thread uses this value.
+    #[expect(unsafe_code, reason = "values are stored in parallel")]
     pub(super) unsafe fn store_value(&self, place: Place, layer: usize, head: usize, value: &[f32]) {
         let start = self.layout.start(place.slot, place.position / BLOCK, layer, head);
-        let values = start + self.layout.key_elements()..start + self.layout.head_elements();
-        // SAFETY: by the caller's promise.
-        let rows = unsafe { self.elements.part(values) }.as_chunks_mut::<WIDTH>().0;
-        for (rows, value) in rows.chunks_mut(BLOCK).zip(value.chunks(WIDTH)) {
-            E::convert(value, &mut rows[place.position % BLOCK]);
+        let first = start + self.layout.key_elements() + place.position % BLOCK * WIDTH;
+        for (row, value) in (first..).step_by(BLOCK * WIDTH).zip(value.chunks(WIDTH)) {
+            // SAFETY: by the caller's promise; the rows between belong to other values.
+            let row = unsafe { self.elements.part(row..row + value.len()) };
+            row.copy_from_slice(&E::convert(value)[..value.len()]);
         }
     }
 }

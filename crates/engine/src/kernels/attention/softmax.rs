@@ -1,5 +1,7 @@
 //! The arithmetic of attention: one block of positions for a few queries, and the merging of blocks.
 
+use std::array;
+
 use super::MAX_HEAD_DIM;
 use super::cache::{BLOCK, Element, Head, WIDTH};
 use crate::kernels::elementary::{exp, exp_one, largest, sum_four};
@@ -12,6 +14,9 @@ pub(super) const QUERIES: usize = 12;
 pub(super) fn together<S: Simd>(left: usize) -> usize {
     if left >= QUERIES && S::REGISTERS > 2 * QUERIES { QUERIES } else { left.min(4) }
 }
+
+/// A query, with room for the longest: side by side, one pointer reaches them all.
+pub(super) type Query = [f32; MAX_HEAD_DIM];
 
 /// Softmax-weighted values over some positions, not yet divided by the sum of the weights.
 #[derive(Clone, Copy, Debug)]
@@ -31,12 +36,12 @@ impl Partial {
     #[inline(always)]
     pub(super) fn of_block<S: Simd, E: Element, const N: usize>(
         simd: S,
-        queries: [&[f32]; N],
+        queries: &[Query; N],
+        head_dim: usize,
         positions: [usize; N],
         head: Head<'_, E>,
         out: &mut [Self],
     ) {
-        let head_dim = queries[0].len();
         let (mut common, mut longest) = (BLOCK, 0);
         for &positions in &positions {
             common = common.min(positions);
@@ -45,9 +50,9 @@ impl Partial {
         let mut weights = [[f32::NEG_INFINITY; BLOCK]; N];
         for (group, keys) in head.keys.chunks(head_dim).enumerate().take(longest.div_ceil(WIDTH)) {
             let mut scores = [[0.0; WIDTH]; N];
-            add_multiples(simd, queries, keys, &mut scores);
+            add_multiples(simd, queries, 0, keys, &mut scores);
             for (weights, scores) in weights.iter_mut().zip(&scores) {
-                weights[group * WIDTH..][..WIDTH].copy_from_slice(scores);
+                weights.as_chunks_mut::<WIDTH>().0[group] = *scores;
             }
         }
         let scale = 1.0 / (head_dim as f32).sqrt();
@@ -58,19 +63,19 @@ impl Partial {
         }
         for (group, values) in head.values.chunks(BLOCK).enumerate() {
             let mut sums = [[0.0; WIDTH]; N];
-            let shared: [&[f32]; N] = std::array::from_fn(|n| &weights[n][..common]);
-            add_multiples(simd, shared, &values[..common], &mut sums);
+            add_multiples(simd, &weights, 0, &values[..common], &mut sums);
             for n in 0..N {
                 if positions[n] > common {
                     let own = common..positions[n];
                     add_multiples(
                         simd,
-                        [&weights[n][own.clone()]],
+                        array::from_ref(&weights[n]),
+                        common,
                         &values[own],
-                        std::array::from_mut(&mut sums[n]),
+                        array::from_mut(&mut sums[n]),
                     );
                 }
-                out[n].values[group * WIDTH..][..WIDTH].copy_from_slice(&sums[n]);
+                out[n].values.as_chunks_mut::<WIDTH>().0[group] = sums[n];
             }
         }
     }
@@ -95,8 +100,9 @@ impl Partial {
     /// The weighted mean of the values.
     #[inline(always)]
     pub(super) fn finish(&self, out: &mut [f32]) {
+        let factor = 1.0 / self.sum;
         for (out, value) in out.iter_mut().zip(&self.values) {
-            *out = value / self.sum;
+            *out = value * factor;
         }
     }
 }
@@ -107,13 +113,16 @@ impl Partial {
 fn soften<S: Simd>(simd: S, scores: &mut [f32; BLOCK], positions: usize, scale: f32) -> (f32, f32) {
     let scores = &mut scores.as_chunks_mut::<LANES>().0[..positions.div_ceil(LANES)];
     let scale = simd.splat(scale);
-    let mut max = simd.splat(f32::NEG_INFINITY);
-    for scores in &mut *scores {
-        let scaled = simd.mul(simd.load(scores), scale);
-        simd.store(scaled, scores);
-        max = simd.max(scaled, max);
+    // Four of each to hide the latency.
+    let mut max = [simd.splat(f32::NEG_INFINITY); 4];
+    for scores in scores.chunks_mut(4) {
+        for (scores, max) in scores.iter_mut().zip(&mut max) {
+            let scaled = simd.mul(simd.load(scores), scale);
+            simd.store(scaled, scores);
+            *max = simd.max(scaled, *max);
+        }
     }
-    let max = largest(simd, max);
+    let max = largest(simd, simd.max(simd.max(max[0], max[1]), simd.max(max[2], max[3])));
     let mut sums = [simd.splat(0.0); 4];
     for (first, scores) in (0..).step_by(4 * LANES).zip(scores.chunks_mut(4)) {
         for ((first, scores), sum) in (first..).step_by(LANES).zip(scores).zip(&mut sums) {
@@ -131,21 +140,21 @@ fn soften<S: Simd>(simd: S, scores: &mut [f32; BLOCK], positions: usize, scale: 
     (max, sum_four(simd, sums))
 }
 
-/// `sums[n] += Σ factors[n][k] * rows[k]`, in the order of k.
+/// `sums[n] += Σ factors[n][first + k] * rows[k]`, in the order of k.
 #[inline(always)]
-fn add_multiples<S: Simd, E: Element, const N: usize>(
+fn add_multiples<S: Simd, E: Element, const N: usize, const LENGTH: usize>(
     simd: S,
-    factors: [&[f32]; N],
+    factors: &[[f32; LENGTH]; N],
+    first: usize,
     rows: &[[E; WIDTH]],
     sums: &mut [[f32; WIDTH]; N],
 ) {
-    let factors = factors.map(|factors| &factors[..rows.len()]);
     let mut totals = [[simd.splat(0.0); 2]; N];
     for n in 0..N {
         let [low, high] = sums[n].as_chunks::<LANES>().0 else { unreachable!("a row is two registers") };
         totals[n] = [simd.load(low), simd.load(high)];
     }
-    for (k, row) in rows.iter().enumerate() {
+    for (k, row) in (first..LENGTH).zip(rows) {
         let [low, high] = row.as_chunks::<LANES>().0 else { unreachable!("a row is two registers") };
         if N < QUERIES {
             // Few products for each row: this is as fast as memory is.

@@ -16,9 +16,10 @@ use crate::kernels::rows::Rows;
 use crate::kernels::simd::{LANES, Simd};
 use crate::pool::Pool;
 
-/// Token rows whose sums are kept at a time: 33 KiB on the stack.
+/// Token rows whose sums are kept at a time: for 64 rows of weights 66 KiB on the stack.
 const TOKENS: usize = 44 * BLOCK_TOKENS;
-/// Tiles of a row of tiles that are unpacked at a time: with those of a second row, 32 KiB on the stack.
+/// Tiles of a row of tiles that are unpacked at a time: with those of a second row 32 KiB, which stay in the first-level
+/// cache while all tokens pass.
 const STRIP: usize = 32;
 /// Cache lines of the next strip that are fetched with each block of tokens: all, by the end of a full chunk of them.
 const LINES_A_BLOCK: usize = (STRIP * size_of::<Tile>() / LINE).div_ceil(TOKENS / BLOCK_TOKENS);
@@ -79,9 +80,18 @@ fn run(pool: &mut Pool, isa: Isa, w: &TernaryMatrix, x: &Activations, out: &mut 
     }
 }
 
-/// Begins on a cache line, so that no register of sums lies on two.
+/// What a piece works in, on the stack, because a region must not allocate. It begins on a cache line, so that no register
+/// of sums lies on two.
 #[repr(align(64))]
-struct Aligned<T>(T);
+struct Space<const N: usize> {
+    sums: [[[i32; TILE_ROWS]; N]; TOKENS],
+    unpacked: [[UnpackedTile; STRIP]; N],
+}
+
+impl<const N: usize> Space<N> {
+    const ZERO: Self =
+        Self { sums: [[[0; TILE_ROWS]; N]; TOKENS], unpacked: [[UnpackedTile::ZERO; STRIP]; N] };
+}
 
 /// What is multiplied, and where the results go.
 struct Product<'a> {
@@ -124,27 +134,35 @@ impl Kernel for ManyTokens<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { product, tile_rows } = self;
-        let tokens = product.x.rows();
-        for tile_row in tile_rows.clone().step_by(2) {
-            for first in (0..tokens).step_by(TOKENS) {
-                let tokens = first..tokens.min(first + TOKENS);
-                if tile_row + 1 < tile_rows.end {
-                    product.unpacked::<S, 2>(simd, tile_row, tokens);
-                } else {
-                    product.unpacked::<S, 1>(simd, tile_row, tokens);
-                }
-            }
+        let mut space = Space::<2>::ZERO;
+        for tile_row in (tile_rows.start + 1..tile_rows.end).step_by(2) {
+            product.unpacked(simd, tile_row - 1, &mut space);
+        }
+        if tile_rows.len() % 2 == 1 {
+            let mut space = Space::<1>::ZERO;
+            product.unpacked(simd, tile_rows.end - 1, &mut space);
         }
     }
 }
 
 impl Product<'_> {
-    /// `N` rows of tiles from `tile_row` on, unpacked strip by strip.
+    /// `N` rows of tiles from `tile_row` on, unpacked strip by strip, times all tokens.
     #[inline(always)]
-    fn unpacked<S: Simd, const N: usize>(&self, simd: S, tile_row: usize, tokens: Range<usize>) {
-        let (mut sums, mut unpacked) =
-            (Aligned([[[0; TILE_ROWS]; N]; TOKENS]), [[UnpackedTile::ZERO; STRIP]; N]);
-        let sums = &mut sums.0[..tokens.len()];
+    fn unpacked<S: Simd, const N: usize>(&self, simd: S, tile_row: usize, space: &mut Space<N>) {
+        for first in (0..self.x.rows()).step_by(TOKENS) {
+            self.some_tokens(simd, tile_row, first..self.x.rows().min(first + TOKENS), space);
+        }
+    }
+
+    #[inline(always)]
+    fn some_tokens<S: Simd, const N: usize>(
+        &self,
+        simd: S,
+        tile_row: usize,
+        tokens: Range<usize>,
+        Space { sums, unpacked }: &mut Space<N>,
+    ) {
+        let sums = &mut sums[..tokens.len()];
         for (token, sums) in tokens.clone().zip(&mut *sums) {
             *sums = [self.start(token); N];
         }

@@ -317,7 +317,7 @@ fn dot_unpacked<const N: usize, const T: usize>(
     }
 }
 
-/// Independent sums: twice the latency of the instructions on two ports.
+/// Sums that do not wait for each other: more than the latency of both instructions on two ports.
 const PEAK_SUMS: usize = 12;
 
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -325,12 +325,15 @@ fn multiply_registers(rounds: usize) -> u64 {
     let mut sums = [x86::_mm256_setzero_si256(); PEAK_SUMS];
     let (a, b) =
         (x86::_mm256_set1_epi8(std::hint::black_box(1)), x86::_mm256_set1_epi8(std::hint::black_box(2)));
+    for (index, sum) in sums.iter_mut().enumerate() {
+        // Equal sums would be one to the compiler.
+        *sum = x86::_mm256_set1_epi8(std::hint::black_box(index as i8));
+    }
     for _ in 0..rounds {
         for sum in &mut sums {
-            *sum = x86::_mm256_add_epi16(*sum, x86::_mm256_maddubs_epi16(a, b));
+            // What is multiplied changes: the compiler would take a constant product out of the loop.
+            *sum = x86::_mm256_add_epi16(a, x86::_mm256_maddubs_epi16(*sum, b));
         }
-        // Otherwise the compiler would multiply once.
-        std::hint::black_box(&mut ());
     }
     std::hint::black_box(sums);
     (rounds * PEAK_SUMS * 32) as u64

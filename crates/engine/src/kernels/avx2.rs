@@ -11,7 +11,7 @@ use super::isa::Kernel;
 use super::operations::operations;
 use super::simd::{LANES, Simd, multiply_floats};
 use super::stream::fetch_ahead;
-use super::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
+use super::ternary::{BLOCK_TOKENS, QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 
 /// Proof that this CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +20,11 @@ pub(super) struct Avx2(());
 /// Rows of one 256-bit register: eight rows of four columns.
 const ROWS: usize = 8;
 const PARTS: usize = TILE_ROWS / ROWS;
-/// Token rows that one pass over unpacked tiles serves: 2 × 4 sums stay in registers.
-const TOKENS: usize = 2;
-/// Tiles whose products fit in 16 bits: the shifted field adds 2 · (8 · 128 · 2) a tile.
-const PACKED_RUN: usize = 7;
-/// Unpacked tiles whose products fit in 16 bits: each adds 4 · (2 · 128 · 2).
-const UNPACKED_RUN: usize = 15;
+/// Tiles whose products fit in 16 bits: the shifted field adds 2 · (2 · 8 · x) a tile for x in −128..=127, so the sum is in
+/// −32,768..=32,512.
+const PACKED_RUN: usize = 8;
+/// Quads of unpacked columns whose products fit in 16 bits: each adds 2 · 2 · x, so the sum is in the same range.
+const UNPACKED_RUN: usize = 64;
 /// Tiles of half codes whose products fit in 16 bits: each adds 2 · (2 · 15 · 128).
 const NIBBLE_RUN: usize = 4;
 
@@ -133,17 +132,15 @@ impl Simd for Avx2 {
         x: &[Quad],
         sums: &mut [[[i32; TILE_ROWS]; N]],
     ) {
-        let tokens = sums.len();
-        for (n, tiles) in tiles.into_iter().enumerate() {
-            for (pair, sums) in sums.chunks_mut(TOKENS).enumerate() {
-                let x = &x[pair * TOKENS..];
-                // SAFETY: holding the token proves that the CPU has the instructions.
-                unsafe {
-                    match sums.len() {
-                        1 => dot_unpacked::<N, 1>(tiles, x, tokens, sums, n),
-                        _ => dot_unpacked::<N, TOKENS>(tiles, x, tokens, sums, n),
-                    }
-                }
+        // SAFETY: holding the token proves that the CPU has the instructions.
+        unsafe {
+            match sums.len() {
+                1 => dot_unpacked::<N, 1>(tiles, x, sums),
+                2 => dot_unpacked::<N, 2>(tiles, x, sums),
+                3 => dot_unpacked::<N, 3>(tiles, x, sums),
+                4 => dot_unpacked::<N, 4>(tiles, x, sums),
+                5 => dot_unpacked::<N, 5>(tiles, x, sums),
+                _ => dot_unpacked::<N, BLOCK_TOKENS>(tiles, x, sums),
             }
         }
     }
@@ -284,37 +281,55 @@ fn dot_nibbles(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
     }
 }
 
-/// The first `T` of the `tokens` that lie side by side in `x`.
+/// Sixteen rows at a time: their sums for six tokens, two registers of weights, an activation and a product are all sixteen
+/// registers.
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dot_unpacked<const N: usize, const T: usize>(
-    tiles: &[UnpackedTile],
+    tiles: [&[UnpackedTile]; N],
     x: &[Quad],
-    tokens: usize,
     sums: &mut [[[i32; TILE_ROWS]; N]],
-    n: usize,
 ) {
-    let runs = tiles.chunks(UNPACKED_RUN).zip(x.chunks(UNPACKED_RUN * QUADS * tokens));
-    for (tiles, x) in runs {
-        let mut totals = [[x86::_mm256_setzero_si256(); PARTS]; T];
-        for (tile, x) in tiles.iter().zip(x.chunks(QUADS * tokens)) {
-            for (quad, x) in x.chunks(tokens).enumerate() {
-                let (first, second) = (tile.half(quad, 0), tile.half(quad, 1));
-                let weights = [load(first, 0), load(first, 1), load(second, 0), load(second, 1)];
-                let Some(x) = x.first_chunk::<T>() else { return };
-                for (&x, totals) in x.iter().zip(&mut totals) {
-                    let x = broadcast(x);
-                    for (total, &weights) in totals.iter_mut().zip(&weights) {
-                        *total = x86::_mm256_add_epi16(*total, x86::_mm256_maddubs_epi16(weights, x));
+    let Some(sums) = sums.first_chunk_mut::<T>() else { return };
+    let x = x.as_chunks::<T>().0;
+    for n in 0..N {
+        for (quads, x) in quads(tiles[n]).chunks(UNPACKED_RUN).zip(x.chunks(UNPACKED_RUN)) {
+            for half in 0..2 {
+                let totals = sum_of_run(quads, x, half);
+                for t in 0..T {
+                    for part in 0..2 {
+                        flush::<0>(totals[t][part], &mut sums[t][n][(2 * half + part) * ROWS..]);
                     }
                 }
             }
         }
-        for (totals, sums) in totals.iter().zip(sums.iter_mut()) {
-            for (part, &total) in totals.iter().enumerate() {
-                flush::<0>(total, &mut sums[n][part * ROWS..]);
+    }
+}
+
+/// The columns of unpacked tiles in fours: rows 0 to 15 and rows 16 to 31.
+#[inline]
+fn quads(tiles: &[UnpackedTile]) -> &[[[u8; 64]; 2]] {
+    // SAFETY: a tile is four quads of 128 bytes without padding.
+    unsafe { std::slice::from_raw_parts(tiles.as_ptr().cast(), tiles.len() * QUADS) }
+}
+
+/// Pairs of 16-bit sums over a run of columns, for one half of the rows.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sum_of_run<const T: usize>(quads: &[[[u8; 64]; 2]], x: &[[Quad; T]], half: usize) -> [[__m256i; 2]; T] {
+    let mut totals = [[x86::_mm256_setzero_si256(); 2]; T];
+    // One quad a step: with more, the compiler adds their products first and runs out of registers.
+    for (quad, x) in quads.iter().zip(x) {
+        let weights = [load(&quad[half], 0), load(&quad[half], 1)];
+        // Loops over constants rather than closures: only they are compiled with these instructions and unrolled.
+        for t in 0..T {
+            let x = broadcast(x[t]);
+            for part in 0..2 {
+                let products = x86::_mm256_maddubs_epi16(weights[part], x);
+                totals[t][part] = x86::_mm256_add_epi16(totals[t][part], products);
             }
         }
     }
+    totals
 }
 
 /// Sums that do not wait for each other: more than the latency of both instructions on two ports.

@@ -161,6 +161,7 @@ pub fn isa(config: &Config) -> Result<kernels::Isa> {
         Isa::Auto => return Ok(kernels::Isa::best()),
         Isa::Scalar => "scalar",
         Isa::Avx2 => "avx2",
+        Isa::AvxVnni => "avxvnni",
         Isa::Avx512 => "avx512",
     };
     kernels::Isa::named(name).with_context(|| format!("--isa {name}"))

@@ -51,6 +51,7 @@ fn main() -> ExitCode {
         let names: Vec<&str> = isas.iter().map(|isa| isa.name()).collect();
         let floor = |name: &str| match name {
             "avx2" => Some(case.floors.avx2),
+            "avxvnni" => Some(case.floors.avxvnni),
             "avx512" => Some(case.floors.avx512),
             _ => None,
         };

@@ -274,6 +274,8 @@ pub enum Isa {
     Auto,
     Scalar,
     Avx2,
+    #[value(name = "avxvnni")]
+    AvxVnni,
     Avx512,
 }
 

@@ -4,7 +4,10 @@ use std::fmt;
 
 use super::simd::{Scalar, Simd};
 #[cfg(target_arch = "x86_64")]
-use super::{avx2::Avx2, avx512::Avx512};
+use super::{
+    avx2::{Avx2, AvxVnni},
+    avx512::Avx512,
+};
 
 /// An instruction set. Holding a value other than scalar proves that this CPU has it: only [`Isa::available`] builds one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +18,8 @@ enum Kind {
     Scalar,
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(AvxVnni),
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
 }
@@ -38,6 +43,7 @@ impl Isa {
         #[cfg(target_arch = "x86_64")]
         {
             all.extend(Avx2::detect().map(|token| Self(Kind::Avx2(token))));
+            all.extend(AvxVnni::detect().map(|token| Self(Kind::AvxVnni(token))));
             all.extend(Avx512::detect().map(|token| Self(Kind::Avx512(token))));
         }
         all
@@ -49,7 +55,7 @@ impl Isa {
         Self::available().pop().unwrap_or(Self::SCALAR)
     }
 
-    /// The one called `scalar`, `avx2` or `avx512`.
+    /// The one called `scalar`, `avx2`, `avxvnni` or `avx512`.
     pub fn named(name: &str) -> Result<Self, UnavailableIsa> {
         let available = Self::available();
         available.iter().copied().find(|isa| isa.name() == name).ok_or_else(|| UnavailableIsa {
@@ -66,6 +72,8 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
+            Kind::AvxVnni(_) => "avxvnni",
+            #[cfg(target_arch = "x86_64")]
             Kind::Avx512(_) => "avx512",
         }
     }
@@ -77,6 +85,8 @@ impl Isa {
             Kind::Scalar => kernel.run(Scalar),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2(token) => token.vectorize(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Kind::AvxVnni(token) => token.vectorize(kernel),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512(token) => token.vectorize(kernel),
         }

@@ -69,7 +69,7 @@ fn bundle(places: &[Place], size: usize, bundles: &mut Vec<Range<usize>>) {
     for (row, place) in places.iter().enumerate() {
         match bundles.last_mut() {
             Some(last) if block(&places[last.start]) == block(place) && last.len() < size => {
-                last.end = row + 1
+                last.end = row + 1;
             }
             _ => bundles.push(row..row + 1),
         }

@@ -1,0 +1,162 @@
+//! Four products a 32-bit lane and instruction.
+
+use std::arch::x86_64 as x86;
+use std::arch::x86_64::__m256i;
+
+use super::{PARTS, Products, ROWS, broadcast, load, quads};
+use crate::kernels::int8::{NibbleSums, NibbleTile, WideQuad};
+use crate::kernels::stream::fetch_ahead;
+use crate::kernels::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
+
+/// Proof that this CPU has AVX2 and AVX-VNNI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::kernels) struct Vnni(pub(super) ());
+
+impl Products for Vnni {
+    #[inline(always)]
+    fn dot_tiles(self, tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
+        // SAFETY: holding the token proves that the CPU has the instructions.
+        unsafe { dot_tiles(tiles, x, sums) }
+    }
+
+    #[inline(always)]
+    fn dot_unpacked<const N: usize, const T: usize>(
+        self,
+        tiles: [&[UnpackedTile]; N],
+        x: &[Quad],
+        sums: &mut [[[i32; TILE_ROWS]; N]],
+    ) {
+        // SAFETY: as above.
+        unsafe { dot_unpacked::<N, T>(tiles, x, sums) }
+    }
+
+    #[inline(always)]
+    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
+        // SAFETY: as above.
+        unsafe { dot_nibbles(tiles, x, sums) }
+    }
+
+    #[inline(always)]
+    fn multiply_registers(self, rounds: usize) -> u64 {
+        // SAFETY: as above.
+        unsafe { multiply_registers(rounds) }
+    }
+}
+
+/// Adds a register of sums to eight of memory.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+fn add(total: __m256i, sums: &mut [i32]) {
+    let sums: &mut [i32] = &mut sums[..ROWS];
+    // SAFETY: `sums` has eight elements.
+    unsafe {
+        let before = x86::_mm256_loadu_si256(sums.as_ptr().cast());
+        x86::_mm256_storeu_si256(sums.as_mut_ptr().cast(), x86::_mm256_add_epi32(before, total));
+    }
+}
+
+/// Fields 1 and 3 are multiplied where they stand, four-fold, and their own sum is shifted down at the end.
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
+    let plain = x86::_mm256_set1_epi8(0b11);
+    let fourfold = x86::_mm256_set1_epi8(0b1100);
+    let mut once = [x86::_mm256_setzero_si256(); PARTS];
+    let mut four = [x86::_mm256_setzero_si256(); PARTS];
+    for (tile, x) in tiles.iter().zip(x.as_chunks::<QUADS>().0) {
+        let (x0, x1, x2, x3) = (broadcast(x[0]), broadcast(x[1]), broadcast(x[2]), broadcast(x[3]));
+        let halves = tile.halves();
+        for half in halves {
+            fetch_ahead(half.as_ptr());
+        }
+        for part in 0..PARTS {
+            let packed = load(halves[part / 2], part % 2);
+            let upper = x86::_mm256_srli_epi16::<4>(packed);
+            once[part] = x86::_mm256_dpbusd_avx_epi32(once[part], x86::_mm256_and_si256(packed, plain), x0);
+            four[part] =
+                x86::_mm256_dpbusd_avx_epi32(four[part], x86::_mm256_and_si256(packed, fourfold), x1);
+            once[part] = x86::_mm256_dpbusd_avx_epi32(once[part], x86::_mm256_and_si256(upper, plain), x2);
+            four[part] = x86::_mm256_dpbusd_avx_epi32(four[part], x86::_mm256_and_si256(upper, fourfold), x3);
+        }
+    }
+    for part in 0..PARTS {
+        let total = x86::_mm256_add_epi32(once[part], x86::_mm256_srai_epi32::<2>(four[part]));
+        add(total, &mut sums[part * ROWS..]);
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+fn dot_nibbles(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
+    let zero = x86::_mm256_setzero_si256();
+    let mask = x86::_mm256_set1_epi8(15);
+    // Columns 0 to 3 and 4 to 7 of a tile apart, to hide the latency of the products.
+    let (mut high, mut low) = ([[zero; 2]; 2], [[zero; 2]; 2]);
+    for (tile, x) in tiles.iter().zip(x.as_chunks::<2>().0) {
+        fetch_ahead(tile.0.as_ptr());
+        for part in 0..2 {
+            let packed = load(&tile.0, part);
+            let halves = [packed, x86::_mm256_srli_epi16::<4>(packed)];
+            for i in 0..2 {
+                let half = x86::_mm256_and_si256(halves[i], mask);
+                high[i][part] = x86::_mm256_dpbusd_avx_epi32(high[i][part], half, broadcast(x[i].high));
+                low[i][part] = x86::_mm256_dpbusd_avx_epi32(low[i][part], half, broadcast(x[i].low));
+            }
+        }
+    }
+    *sums = NibbleSums::default();
+    for part in 0..2 {
+        add(x86::_mm256_add_epi32(high[0][part], high[1][part]), &mut sums.high[part * ROWS..]);
+        add(x86::_mm256_add_epi32(low[0][part], low[1][part]), &mut sums.low[part * ROWS..]);
+    }
+}
+
+/// Sixteen rows at a time: with six tokens they make twelve sums, more than the latency of the product on two ports.
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+fn dot_unpacked<const N: usize, const T: usize>(
+    tiles: [&[UnpackedTile]; N],
+    x: &[Quad],
+    sums: &mut [[[i32; TILE_ROWS]; N]],
+) {
+    let Some(sums) = sums.first_chunk_mut::<T>() else { return };
+    let x = x.as_chunks::<T>().0;
+    for n in 0..N {
+        for half in 0..2 {
+            let mut totals = [[x86::_mm256_setzero_si256(); 2]; T];
+            for (quad, x) in quads(tiles[n]).iter().zip(x) {
+                let weights = [load(&quad[half], 0), load(&quad[half], 1)];
+                // Loops over constants rather than closures: only they are compiled with these instructions and unrolled.
+                for t in 0..T {
+                    let x = broadcast(x[t]);
+                    for part in 0..2 {
+                        totals[t][part] = x86::_mm256_dpbusd_avx_epi32(totals[t][part], weights[part], x);
+                    }
+                }
+            }
+            for t in 0..T {
+                for part in 0..2 {
+                    add(totals[t][part], &mut sums[t][n][(2 * half + part) * ROWS..]);
+                }
+            }
+        }
+    }
+}
+
+/// Sums that do not wait for each other: more than the latency of the instruction on two ports.
+const PEAK_SUMS: usize = 12;
+
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+fn multiply_registers(rounds: usize) -> u64 {
+    let mut sums = [x86::_mm256_setzero_si256(); PEAK_SUMS];
+    let (a, b) =
+        (x86::_mm256_set1_epi8(std::hint::black_box(1)), x86::_mm256_set1_epi8(std::hint::black_box(2)));
+    for (index, sum) in sums.iter_mut().enumerate() {
+        // Equal sums would be one to the compiler.
+        *sum = x86::_mm256_set1_epi32(std::hint::black_box(index as i32));
+    }
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = x86::_mm256_dpbusd_avx_epi32(*sum, a, b);
+        }
+    }
+    std::hint::black_box(sums);
+    (rounds * PEAK_SUMS * 32) as u64
+}

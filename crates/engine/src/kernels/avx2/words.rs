@@ -1,0 +1,201 @@
+//! Products summed in 16 bits as long as they fit, then in 32.
+
+use std::arch::x86_64 as x86;
+use std::arch::x86_64::__m256i;
+
+use super::{PARTS, Products, ROWS, broadcast, load, quads};
+use crate::kernels::int8::{NibbleSums, NibbleTile, WideQuad};
+use crate::kernels::stream::fetch_ahead;
+use crate::kernels::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
+
+/// Proof that this CPU has AVX2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::kernels) struct Words(pub(super) ());
+
+/// Tiles whose products fit in 16 bits: the shifted field adds 2 · (2 · 8 · x) a tile for x in −128..=127, so the sum is in
+/// −32,768..=32,512.
+const PACKED_RUN: usize = 8;
+/// Quads of unpacked columns whose products fit in 16 bits: each adds 2 · 2 · x, so the sum is in the same range.
+const UNPACKED_RUN: usize = 64;
+/// Tiles of half codes whose products fit in 16 bits: each adds 2 · (2 · 15 · 128).
+const NIBBLE_RUN: usize = 4;
+
+impl Products for Words {
+    #[inline(always)]
+    fn dot_tiles(self, tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
+        // SAFETY: holding the token proves that the CPU has the instructions.
+        unsafe { dot_tiles(tiles, x, sums) }
+    }
+
+    #[inline(always)]
+    fn dot_unpacked<const N: usize, const T: usize>(
+        self,
+        tiles: [&[UnpackedTile]; N],
+        x: &[Quad],
+        sums: &mut [[[i32; TILE_ROWS]; N]],
+    ) {
+        // SAFETY: as above.
+        unsafe { dot_unpacked::<N, T>(tiles, x, sums) }
+    }
+
+    #[inline(always)]
+    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
+        // SAFETY: as above.
+        unsafe { dot_nibbles(tiles, x, sums) }
+    }
+
+    #[inline(always)]
+    fn multiply_registers(self, rounds: usize) -> u64 {
+        // SAFETY: as above.
+        unsafe { multiply_registers(rounds) }
+    }
+}
+
+/// Adds the pairs of 16-bit sums to the 32-bit ones after shifting them down.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn flush<const SHIFT: i32>(words: __m256i, sums: &mut [i32]) {
+    let pairs = x86::_mm256_srai_epi32::<SHIFT>(x86::_mm256_madd_epi16(words, x86::_mm256_set1_epi16(1)));
+    let sums: &mut [i32] = &mut sums[..ROWS];
+    // SAFETY: `sums` has eight elements.
+    unsafe {
+        let before = x86::_mm256_loadu_si256(sums.as_ptr().cast());
+        x86::_mm256_storeu_si256(sums.as_mut_ptr().cast(), x86::_mm256_add_epi32(before, pairs));
+    }
+}
+
+/// Fields 1 and 3 are multiplied where they stand, four-fold, and their own sum is shifted down at the end of a run.
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
+    let plain = x86::_mm256_set1_epi8(0b11);
+    let fourfold = x86::_mm256_set1_epi8(0b1100);
+    let x = x.as_chunks::<QUADS>().0;
+    for (tiles, x) in tiles.chunks(PACKED_RUN).zip(x.chunks(PACKED_RUN)) {
+        let mut once = [x86::_mm256_setzero_si256(); PARTS];
+        let mut four = [x86::_mm256_setzero_si256(); PARTS];
+        for (tile, x) in tiles.iter().zip(x) {
+            let (x0, x1, x2, x3) = (broadcast(x[0]), broadcast(x[1]), broadcast(x[2]), broadcast(x[3]));
+            let halves = tile.halves();
+            for half in halves {
+                fetch_ahead(half.as_ptr());
+            }
+            for part in 0..PARTS {
+                let packed = load(halves[part / 2], part % 2);
+                let upper = x86::_mm256_srli_epi16::<4>(packed);
+                let products = x86::_mm256_add_epi16(
+                    x86::_mm256_maddubs_epi16(x86::_mm256_and_si256(packed, plain), x0),
+                    x86::_mm256_maddubs_epi16(x86::_mm256_and_si256(upper, plain), x2),
+                );
+                once[part] = x86::_mm256_add_epi16(once[part], products);
+                let products = x86::_mm256_add_epi16(
+                    x86::_mm256_maddubs_epi16(x86::_mm256_and_si256(packed, fourfold), x1),
+                    x86::_mm256_maddubs_epi16(x86::_mm256_and_si256(upper, fourfold), x3),
+                );
+                four[part] = x86::_mm256_add_epi16(four[part], products);
+            }
+        }
+        for part in 0..PARTS {
+            flush::<0>(once[part], &mut sums[part * ROWS..]);
+            flush::<2>(four[part], &mut sums[part * ROWS..]);
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_nibbles(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
+    *sums = NibbleSums::default();
+    let mask = x86::_mm256_set1_epi8(15);
+    for (tiles, x) in tiles.chunks(NIBBLE_RUN).zip(x.chunks(NIBBLE_RUN * 2)) {
+        let mut high = [x86::_mm256_setzero_si256(); 2];
+        let mut low = [x86::_mm256_setzero_si256(); 2];
+        for (tile, x) in tiles.iter().zip(x.as_chunks::<2>().0) {
+            fetch_ahead(tile.0.as_ptr());
+            let high_x = [broadcast(x[0].high), broadcast(x[1].high)];
+            let low_x = [broadcast(x[0].low), broadcast(x[1].low)];
+            for part in 0..2 {
+                let packed = load(&tile.0, part);
+                let first = x86::_mm256_and_si256(packed, mask);
+                let second = x86::_mm256_and_si256(x86::_mm256_srli_epi16::<4>(packed), mask);
+                for (total, first_x, second_x) in
+                    [(&mut high[part], high_x[0], high_x[1]), (&mut low[part], low_x[0], low_x[1])]
+                {
+                    let products = x86::_mm256_add_epi16(
+                        x86::_mm256_maddubs_epi16(first, first_x),
+                        x86::_mm256_maddubs_epi16(second, second_x),
+                    );
+                    *total = x86::_mm256_add_epi16(*total, products);
+                }
+            }
+        }
+        for part in 0..2 {
+            flush::<0>(high[part], &mut sums.high[part * ROWS..]);
+            flush::<0>(low[part], &mut sums.low[part * ROWS..]);
+        }
+    }
+}
+
+/// Sixteen rows at a time: their sums for six tokens, two registers of weights, an activation and a product are all sixteen
+/// registers.
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_unpacked<const N: usize, const T: usize>(
+    tiles: [&[UnpackedTile]; N],
+    x: &[Quad],
+    sums: &mut [[[i32; TILE_ROWS]; N]],
+) {
+    let Some(sums) = sums.first_chunk_mut::<T>() else { return };
+    let x = x.as_chunks::<T>().0;
+    for n in 0..N {
+        for (quads, x) in quads(tiles[n]).chunks(UNPACKED_RUN).zip(x.chunks(UNPACKED_RUN)) {
+            for half in 0..2 {
+                let totals = sum_of_run(quads, x, half);
+                for t in 0..T {
+                    for part in 0..2 {
+                        flush::<0>(totals[t][part], &mut sums[t][n][(2 * half + part) * ROWS..]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Pairs of 16-bit sums over a run of columns, for one half of the rows.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sum_of_run<const T: usize>(quads: &[[[u8; 64]; 2]], x: &[[Quad; T]], half: usize) -> [[__m256i; 2]; T] {
+    let mut totals = [[x86::_mm256_setzero_si256(); 2]; T];
+    // One quad a step: with more, the compiler adds their products first and runs out of registers.
+    for (quad, x) in quads.iter().zip(x) {
+        let weights = [load(&quad[half], 0), load(&quad[half], 1)];
+        // Loops over constants rather than closures: only they are compiled with these instructions and unrolled.
+        for t in 0..T {
+            let x = broadcast(x[t]);
+            for part in 0..2 {
+                let products = x86::_mm256_maddubs_epi16(weights[part], x);
+                totals[t][part] = x86::_mm256_add_epi16(totals[t][part], products);
+            }
+        }
+    }
+    totals
+}
+
+/// Sums that do not wait for each other: more than the latency of both instructions on two ports.
+const PEAK_SUMS: usize = 12;
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn multiply_registers(rounds: usize) -> u64 {
+    let mut sums = [x86::_mm256_setzero_si256(); PEAK_SUMS];
+    let (a, b) =
+        (x86::_mm256_set1_epi8(std::hint::black_box(1)), x86::_mm256_set1_epi8(std::hint::black_box(2)));
+    for (index, sum) in sums.iter_mut().enumerate() {
+        // Equal sums would be one to the compiler.
+        *sum = x86::_mm256_set1_epi8(std::hint::black_box(index as i8));
+    }
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            // What is multiplied changes: the compiler would take a constant product out of the loop.
+            *sum = x86::_mm256_add_epi16(a, x86::_mm256_maddubs_epi16(*sum, b));
+        }
+    }
+    std::hint::black_box(sums);
+    (rounds * PEAK_SUMS * 32) as u64
+}

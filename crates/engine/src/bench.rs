@@ -192,7 +192,7 @@ impl Bench<'_> {
         (depth..depth + self.plan.generate_tokens).try_for_each(|position| {
             self.inference.forward(&[self.row(position, true)])?;
             // What a request without parameters asks for.
-            std::hint::black_box(self.inference.select(0, Some(Demand::Top(40)), std::iter::empty()));
+            std::hint::black_box(self.inference.select(0, Some(Demand::Top(40)), std::iter::empty())?);
             Ok(())
         })
     }

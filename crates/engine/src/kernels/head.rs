@@ -153,3 +153,59 @@ fn add_products<S: Simd>(simd: S, matrix: &FloatMatrix, part: &[u8], x: &[f32], 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::Checkpoint;
+    use crate::checkpoint::tests::small_model;
+    use crate::kernels::int8::tests::{Noise, normal, pool, rows};
+
+    const ROWS: usize = 37;
+
+    /// A file with the matrix `w` of ordinary numbers.
+    fn file(type_id: u32, columns: usize) -> Checkpoint {
+        let noise = &mut Noise(21);
+        let mut data = Vec::new();
+        let count = ROWS * columns;
+        match type_id {
+            0 => normal(noise, count).iter().for_each(|x| data.extend(x.to_le_bytes())),
+            1 => normal(noise, count).iter().for_each(|&x| data.extend(f16::from_f32(x).to_le_bytes())),
+            _ => (0..count / 32).for_each(|_| {
+                data.extend(f16::from_f32(0.01).to_le_bytes());
+                data.extend((0..32).map(|_| (noise.next() * 127.0) as i8 as u8));
+            }),
+        }
+        let file = small_model("bitnet").tensor("w", &[columns as u64, ROWS as u64], type_id, data);
+        Checkpoint::from_bytes(file.bytes().into()).unwrap()
+    }
+
+    #[test]
+    fn rows_in_the_file_have_the_logits_of_rows_in_memory_however_long_they_are() {
+        for (type_id, columns) in [(0, 70), (0, 9_003), (1, 70), (1, 20_010), (8, 64), (8, 16_032)] {
+            let checkpoint = file(type_id, columns);
+            let tensor = checkpoint.tensor("w").unwrap();
+            let in_memory = FloatMatrix::load(&mut pool(2), tensor).unwrap();
+            let in_file = FloatMatrix::in_file(tensor).unwrap();
+            assert!(in_file.as_bytes().is_empty() && in_memory.as_bytes().len() as u64 == tensor.bytes());
+            let (mut a, mut b) = (vec![0.0; columns], vec![1.0; columns]);
+            for row in 0..ROWS {
+                in_memory.rows_from(row, &mut a).unwrap();
+                in_file.rows_from(row, &mut b).unwrap();
+                assert!(a == b, "type {type_id}, row {row}");
+            }
+            for tokens in [1, TOKENS_AT_ONCE, TOKENS_AT_ONCE + 1, TOKENS_AT_ONCE + 3] {
+                let x = rows(columns, &normal(&mut Noise(22), tokens * columns));
+                for isa in Isa::available() {
+                    let [expected, found] = [(&in_memory, 1), (&in_file, 3)].map(|(matrix, threads)| {
+                        let mut out = vec![f32::NAN; tokens * ROWS];
+                        logits(&mut pool(threads), isa, matrix, &x, &mut out).unwrap();
+                        out
+                    });
+                    assert!(expected.iter().all(|logit| logit.is_finite()));
+                    assert!(found == expected, "type {type_id}, {columns} columns, {tokens} tokens, {isa}");
+                }
+            }
+        }
+    }
+}

@@ -162,7 +162,7 @@ impl FloatMatrix {
     }
 
     /// The bytes of a row from `start` on, which is zero or where the last part ended: all that are left, or whole segments.
-    #[inline]
+    #[inline(always)]
     pub(super) fn part_of_row<'a>(
         &'a self,
         row: usize,
@@ -179,6 +179,17 @@ impl FloatMatrix {
                 Ok(part)
             }
         }
+    }
+
+    /// Where the part of a row after this one begins: its byte, and its column.
+    #[inline(always)]
+    pub(super) fn after(&self, start: usize, part: &[u8]) -> (usize, usize) {
+        let end = start + part.len();
+        // The usual case needs no division.
+        if end == self.row_bytes {
+            return (end, self.columns);
+        }
+        (end, end / self.segment_bytes() * SEGMENT)
     }
 
     /// Bytes of [`SEGMENT`] elements.

@@ -82,11 +82,11 @@ pub(super) fn row_product<S: Simd>(
     room: &mut Room,
 ) -> Result<f32, QuantError> {
     let mut sums = [simd.splat(0.0); 4];
-    let mut start = 0;
+    let (mut start, mut column) = (0, 0);
     while start < matrix.row_bytes {
         let part = matrix.part_of_row(row, start, room)?;
-        add_products(simd, matrix, part, &x[start / matrix.segment_bytes() * SEGMENT..], &mut sums);
-        start += part.len();
+        sums = add_products(simd, matrix, part, &x[column..], sums);
+        (start, column) = matrix.after(start, part);
     }
     Ok(sum_four(simd, sums))
 }
@@ -103,14 +103,13 @@ fn row_products<S: Simd>(
     room: &mut Room,
 ) -> Result<(), QuantError> {
     let mut sums = [[simd.splat(0.0); 4]; TOKENS_AT_ONCE];
-    let mut start = 0;
+    let (mut start, mut column) = (0, 0);
     while start < matrix.row_bytes {
         let part = matrix.part_of_row(row, start, room)?;
-        let element = start / matrix.segment_bytes() * SEGMENT;
         for (token, sums) in tokens.clone().zip(&mut sums) {
-            add_products(simd, matrix, part, &x.padded(token)[element..], sums);
+            *sums = add_products(simd, matrix, part, &x.padded(token)[column..], *sums);
         }
-        start += part.len();
+        (start, column) = matrix.after(start, part);
     }
     for (out, sums) in out.iter_mut().zip(sums) {
         *out = sum_four(simd, sums);
@@ -118,24 +117,37 @@ fn row_products<S: Simd>(
     Ok(())
 }
 
-/// Adds the products of part of a row, which begins with a whole segment; `x` begins with the same column.
+/// Adds the products of part of a row, which begins with a whole segment; `x` begins with the same column. Sums come and go by
+/// value, so that they stay in registers.
 #[inline(always)]
-fn add_products<S: Simd>(simd: S, matrix: &FloatMatrix, part: &[u8], x: &[f32], sums: &mut [S::Vector; 4]) {
+fn add_products<S: Simd>(
+    simd: S,
+    matrix: &FloatMatrix,
+    part: &[u8],
+    x: &[f32],
+    mut sums: [S::Vector; 4],
+) -> [S::Vector; 4] {
     let x = x.as_chunks::<LANES>().0;
     if let (TensorType::F16, Ok(row)) = (matrix.tensor_type, bytemuck::try_cast_slice::<u8, f16>(part)) {
         let (chunks, rest) = row.as_chunks::<LANES>();
-        for (chunks, x) in chunks.chunks(4).zip(x.chunks(4)) {
-            for ((chunk, x), sum) in chunks.iter().zip(x).zip(&mut *sums) {
-                *sum = simd.mul_add(simd.load_f16(chunk), simd.load(x), *sum);
+        let (fours, chunks) = chunks.as_chunks::<4>();
+        for (chunks, x) in fours.iter().zip(x.as_chunks::<4>().0) {
+            for i in 0..4 {
+                sums[i] = simd.mul_add(simd.load_f16(&chunks[i]), simd.load(&x[i]), sums[i]);
             }
         }
-        if let (false, Some(x)) = (rest.is_empty(), x.get(chunks.len())) {
-            let mut last = [f16::ZERO; LANES];
-            last[..rest.len()].copy_from_slice(rest);
-            let sum = &mut sums[chunks.len() % 4];
-            *sum = simd.mul_add(simd.load_f16(&last), simd.load(x), *sum);
+        let mut last = [f16::ZERO; LANES];
+        last[..rest.len()].copy_from_slice(rest);
+        let after = &x[4 * fours.len()..];
+        // With an index that is not constant, the sums would be in memory in the loop above as well.
+        for i in 0..4 {
+            if i < chunks.len() {
+                sums[i] = simd.mul_add(simd.load_f16(&chunks[i]), simd.load(&after[i]), sums[i]);
+            } else if i == chunks.len() && !rest.is_empty() {
+                sums[i] = simd.mul_add(simd.load_f16(&last), simd.load(&after[i]), sums[i]);
+            }
         }
-        return;
+        return sums;
     }
     let (block_elements, block_bytes) = matrix.tensor_type.block();
     for (bytes, x) in part.chunks(matrix.segment_bytes()).zip(x.chunks(SEGMENT / LANES)) {
@@ -143,15 +155,15 @@ fn add_products<S: Simd>(simd: S, matrix: &FloatMatrix, part: &[u8], x: &[f32], 
         let elements = bytes.len() / block_bytes * block_elements;
         // Cannot fail: type and lengths were checked. A row of NaN would show it if it did.
         if decode_row(matrix.tensor_type, bytes, &mut decoded[..elements]).is_err() {
-            *sums = [simd.splat(f32::NAN); 4];
-            return;
+            return [simd.splat(f32::NAN); 4];
         }
         for (chunks, x) in decoded.as_chunks::<LANES>().0.chunks(4).zip(x.chunks(4)) {
-            for ((chunk, x), sum) in chunks.iter().zip(x).zip(&mut *sums) {
+            for ((chunk, x), sum) in chunks.iter().zip(x).zip(&mut sums) {
                 *sum = simd.mul_add(simd.load(chunk), simd.load(x), *sum);
             }
         }
     }
+    sums
 }
 
 #[cfg(test)]

@@ -48,7 +48,8 @@ pub struct Speed {
     pub limit_per_second: f64,
     /// Prefill: multiply-adds with ternary weights. Decode: times that the model file could be read.
     pub ratio: f64,
-    /// Decode: the share of the read bandwidth that is used by the bytes that are really read.
+    /// Decode: the share of the read bandwidth that is used by the weights and the KV cache that are read, without the few rows
+    /// of the head whose logits are computed after a search, in memory or in the file.
     pub bandwidth_share: Option<f64>,
     /// Where a token's time goes.
     pub stages: Vec<StageTime>,
@@ -192,7 +193,7 @@ impl Bench<'_> {
         (depth..depth + self.plan.generate_tokens).try_for_each(|position| {
             self.inference.forward(&[self.row(position, true)])?;
             // What a request without parameters asks for.
-            std::hint::black_box(self.inference.select(0, Some(Demand::Top(40)), std::iter::empty()));
+            std::hint::black_box(self.inference.select(0, Some(Demand::Top(40)), std::iter::empty())?);
             Ok(())
         })
     }

@@ -142,6 +142,22 @@ impl Pool {
             work(start..after(start));
         });
     }
+
+    /// The same with work that can fail: the error of a range that did. The others are worked on all the same.
+    pub fn try_run_ranges<E: Send>(
+        &mut self,
+        len: usize,
+        work: impl Fn(Range<usize>) -> Result<(), E> + Sync,
+    ) -> Result<(), E> {
+        let failure = Mutex::new(None);
+        self.run_ranges(len, |range| {
+            // The lock is only taken when something is wrong.
+            if let Err(error) = work(range) {
+                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            }
+        });
+        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
 }
 
 impl Drop for Pool {
@@ -281,6 +297,17 @@ mod tests {
                 sum.fetch_add(piece, Ordering::Relaxed);
             });
             assert_eq!(sum.into_inner(), 4950);
+        }
+    }
+
+    #[test]
+    fn the_error_of_a_range_is_returned_and_the_next_region_is_as_good_as_new() {
+        let mut pool = pool(3);
+        let fail_at =
+            |index| move |range: Range<usize>| if range.contains(&index) { Err(index) } else { Ok(()) };
+        for index in [0, 57, 99] {
+            assert_eq!(pool.try_run_ranges(100, fail_at(index)), Err(index));
+            assert_eq!(pool.try_run_ranges(100, fail_at(100)), Ok(()));
         }
     }
 

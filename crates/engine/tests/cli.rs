@@ -194,5 +194,5 @@ fn bench_names_the_head_and_says_how_many_tokens_it_changes() {
         check(&output, 0, "after the same state");
     }
     check(&program(&["--head", "q5"]).output().unwrap(), 2, "--head");
-    check(&program(&["--help"]).output().unwrap(), 0, "8 bits only; lossy");
+    check(&program(&["--help"]).output().unwrap(), 0, "8 bits only, lossy");
 }

@@ -9,7 +9,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bitnet_engine::checkpoint::Checkpoint;
-use bitnet_engine::kernels::{CacheType, Demand, FloatMatrix, Int8Matrix, Isa, Rows, Search, Searchable};
+use bitnet_engine::kernels::{
+    CacheType, Demand, FloatMatrix, Int8Matrix, Isa, Rows, Search, Searchable, ShortCopy,
+};
 use bitnet_engine::model::{HeadType, Inference, InferenceOptions, Model, Row};
 use bitnet_engine::pool::Pool;
 use bitnet_engine::sampling::{Sampler, SamplingParameters};
@@ -74,9 +76,14 @@ fn decoding_does_not_allocate_on_any_thread() {
         ("penalties", SamplingParameters { repeat_penalty: 1.1, top_k: 40, ..plain }),
     ];
     for threads in [1, 2] {
-        for cache_type in [CacheType::F16, CacheType::F32] {
+        for (cache_type, head) in [
+            (CacheType::F16, HeadType::Exact),
+            (CacheType::F32, HeadType::Exact),
+            (CacheType::F16, HeadType::Q8),
+            (CacheType::F16, HeadType::Q4),
+        ] {
             for (name, parameters) in &requests {
-                check_decoding(threads, cache_type, name, parameters);
+                check_decoding(threads, cache_type, head, name, parameters);
             }
         }
         check_search(threads);
@@ -84,11 +91,17 @@ fn decoding_does_not_allocate_on_any_thread() {
 }
 
 /// A forward pass, the logits that the sampler asks for, a token: across the borders of several pages of the cache.
-fn check_decoding(threads: usize, cache_type: CacheType, name: &str, parameters: &SamplingParameters) {
+fn check_decoding(
+    threads: usize,
+    cache_type: CacheType,
+    head: HeadType,
+    name: &str,
+    parameters: &SamplingParameters,
+) {
     const PROMPT: usize = 60;
     const WARM_UP: usize = 4;
     const STEPS: usize = 400;
-    let mut inference = load(threads, cache_type);
+    let mut inference = load(threads, cache_type, head);
     let mut sampler = Sampler::new(parameters);
     let prompt: Vec<Row> = (0..PROMPT)
         .map(|position| Row {
@@ -101,19 +114,21 @@ fn check_decoding(threads: usize, cache_type: CacheType, name: &str, parameters:
     inference.forward(&prompt).unwrap();
 
     let mut step = |position: usize| {
-        let token = sampler.sample(inference.select(0, sampler.demand(), sampler.touched())).unwrap();
+        let token =
+            sampler.sample(inference.select(0, sampler.demand(), sampler.touched()).unwrap()).unwrap();
         sampler.accept(token);
         inference.forward(&[Row { token, slot: 0, position, logits: true }]).unwrap();
     };
     (PROMPT..PROMPT + WARM_UP).for_each(&mut step);
     for position in PROMPT + WARM_UP..PROMPT + STEPS {
         let (calls, size) = calls_of(|| step(position));
-        let context = format!("{name}, {threads} threads, {cache_type:?} cache, position {position}");
+        let context =
+            format!("{name}, {threads} threads, {cache_type:?} cache, {head:?} head, position {position}");
         assert_eq!(calls, 0, "{context}: calls of the allocator, the last for {size} bytes");
     }
 }
 
-/// The search in the copy of the head, which models of this size do without.
+/// The search in the 8-bit copy of an exact head, which models of this size do without.
 fn check_search(threads: usize) {
     const ROWS: usize = 4_000;
     const COLUMNS: usize = 64;
@@ -125,8 +140,8 @@ fn check_search(threads: usize) {
     let values: Vec<f32> = (0..ROWS * COLUMNS).map(|_| next()).collect();
     let (mut pool, isa) = (pool(threads), Isa::best());
     let exact = FloatMatrix::from_f32(&values, COLUMNS).unwrap();
-    let read = |first, out: &mut [f32]| exact.rows_from(first, out);
-    let screen = Int8Matrix::build(&mut pool, isa, ROWS, COLUMNS, read).unwrap();
+    let copy = Int8Matrix::round(&mut pool, isa, &exact).unwrap();
+    let head = Searchable { exact: &exact, copy: ShortCopy::Int8(&copy) };
     let mut x = Rows::with_capacity(1, COLUMNS).unwrap();
     x.set_rows(1);
     let mut search = Search::default();
@@ -137,8 +152,7 @@ fn check_search(threads: usize) {
             let mut found = false;
             let (calls, size) = calls_of(|| {
                 let touched = [7, 4_000_000_000].into_iter();
-                found =
-                    search.run(&mut pool, isa, Searchable::Exact(&exact, &screen), (&x, 0), demand, touched);
+                found = search.run(&mut pool, isa, head, (&x, 0), demand, touched).unwrap();
             });
             assert!(found, "{demand:?} is worth a search");
             assert!(step == 0 || calls == 0, "{demand:?}: {calls} calls, the last for {size} bytes");
@@ -159,11 +173,11 @@ fn pool(threads: usize) -> Pool {
     Pool::new(NonZeroUsize::new(threads).unwrap()).unwrap()
 }
 
-fn load(threads: usize, cache_type: CacheType) -> Inference {
+fn load(threads: usize, cache_type: CacheType, head: HeadType) -> Inference {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/nano64/model-i2_s.gguf");
     let checkpoint = Checkpoint::open(Path::new(path)).unwrap();
     let (mut pool, isa) = (pool(threads), Isa::best());
-    let model = Model::load(&checkpoint, HeadType::Exact, isa, &mut pool).unwrap();
+    let model = Model::load(&checkpoint, head, isa, &mut pool).unwrap();
     let options = InferenceOptions { context: 512, slots: 1, cache_type, max_rows: 64 };
     Inference::new(model, pool, isa, options).unwrap()
 }

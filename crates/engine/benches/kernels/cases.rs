@@ -5,7 +5,7 @@ use std::ops::Range;
 use bitnet_engine::checkpoint::Activation;
 use bitnet_engine::kernels::{
     Activations, Angles, Attention, CacheType, Demand, FloatMatrix, HeadShape, Int8Matrix, Isa, PaddedVector,
-    Place, Rows, Search, Searchable, TernaryMatrix, logits, matmul, matmul_gated, norm_quantize,
+    Place, Rows, Search, Searchable, ShortCopy, TernaryMatrix, logits, matmul, matmul_gated, norm_quantize,
 };
 use bitnet_engine::pool::Pool;
 use half::f16;
@@ -191,19 +191,18 @@ fn head(name: &'static str, floors: Floors) -> Case {
     let matrix = FloatMatrix::from_f16(&head_values(), HIDDEN).unwrap();
     let (x, mut out) = (Noise(7).rows(1, HIDDEN), vec![0.0; VOCABULARY]);
     let work = matrix.as_bytes().len() as f64;
-    let run = Box::new(move |pool: &mut Pool, isa| logits(pool, isa, &matrix, &x, &mut out));
+    let run = Box::new(move |pool: &mut Pool, isa| logits(pool, isa, &matrix, &x, &mut out).unwrap());
     Case { name, work, unit: "GB/s", floors, run }
 }
 
 fn search(name: &'static str, pool: &mut Pool, floors: Floors) -> Case {
     let matrix = FloatMatrix::from_f16(&head_values(), HIDDEN).unwrap();
-    let read = |first, out: &mut [f32]| matrix.rows_from(first, out);
-    let screen = Int8Matrix::build(pool, Isa::best(), VOCABULARY, HIDDEN, read).unwrap();
+    let copy = Int8Matrix::round(pool, Isa::best(), &matrix).unwrap();
     let (x, mut search) = (Noise(7).rows(1, HIDDEN), Search::default());
-    let work = screen.planes().iter().map(|buffer| buffer.len()).sum::<usize>() as f64;
+    let work = copy.as_bytes().len() as f64;
     let run = Box::new(move |pool: &mut Pool, isa| {
-        let head = Searchable::Exact(&matrix, &screen);
-        let found = search.run(pool, isa, head, (&x, 0), Demand::Top(40), std::iter::empty());
+        let head = Searchable { exact: &matrix, copy: ShortCopy::Int8(&copy) };
+        let found = search.run(pool, isa, head, (&x, 0), Demand::Top(40), std::iter::empty()).unwrap();
         assert!(found, "the search must be what is measured");
     });
     Case { name, work, unit: "GB/s", floors, run }

@@ -39,11 +39,11 @@ pub fn agreement(
         let row = [Row { token, slot: 0, position, logits: true }];
         inference.forward(&row)?;
         exact.forward(&row)?;
-        let (found, expected) = (greedy(inference), greedy(exact));
+        let (found, expected) = (greedy(inference)?, greedy(exact)?);
         if position + 1 >= PROMPT {
             exact.take_states(inference);
             with_model += usize::from(found == expected);
-            with_head += usize::from(found == greedy(exact));
+            with_head += usize::from(found == greedy(exact)?);
         }
         // Where nothing can be chosen, any token is as good.
         token = expected.unwrap_or(0);
@@ -53,7 +53,7 @@ pub fn agreement(
 }
 
 /// The likeliest next token, found as for a request without randomness.
-fn greedy(inference: &mut Inference) -> Option<u32> {
+fn greedy(inference: &mut Inference) -> Result<Option<u32>, ForwardError> {
     let mut sampler = Sampler::new(&SamplingParameters { temperature: 0.0, ..SamplingParameters::default() });
-    sampler.sample(inference.select(0, sampler.demand(), sampler.touched())).ok()
+    Ok(sampler.sample(inference.select(0, sampler.demand(), sampler.touched())?).ok())
 }

@@ -37,6 +37,8 @@ pub enum CheckpointError {
     NotFinite { tensor: String, index: usize, value: f32 },
     #[error("tensor {tensor:?}: {length} bytes at {offset} are not inside its {bytes} bytes")]
     OutOfRange { tensor: String, offset: u64, length: usize, bytes: u64 },
+    #[error("tensor {tensor:?}: the file has become shorter since it was opened")]
+    Shortened { tensor: String },
     #[error("tensor {tensor:?}: cannot be read from the file: {error}")]
     Read { tensor: String, error: io::Error },
 }

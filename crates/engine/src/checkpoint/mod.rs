@@ -20,7 +20,7 @@ use crate::gguf::{Gguf, Metadata, Source};
 
 pub use error::CheckpointError;
 pub use hyperparameters::{Activation, Architecture, Hyperparameters};
-pub use tensor::Tensor;
+pub use tensor::{StoredTensor, Tensor};
 
 /// An open model file.
 #[derive(Debug)]

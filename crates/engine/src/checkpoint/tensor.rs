@@ -1,11 +1,13 @@
 //! A named piece of the file with a shape.
 
+use std::io;
+
 use half::{bf16, f16};
 
 use super::CheckpointError;
 use crate::gguf::{Source, TensorInfo, TensorType};
 
-/// A tensor of a [`super::Checkpoint`]: a handle, cheap to copy and to share between threads.
+/// A tensor of a [`super::Checkpoint`]: a view, cheap to copy and to share between threads.
 #[derive(Debug, Clone, Copy)]
 pub struct Tensor<'a> {
     /// Its name in the file.
@@ -31,6 +33,14 @@ impl<'a> Tensor<'a> {
         Some(Self { name, rows, columns, tensor_type: *tensor_type, source, offset: *offset, bytes: *bytes })
     }
 
+    /// The same tensor for longer than its checkpoint is there.
+    #[must_use]
+    pub fn keep(&self) -> StoredTensor {
+        let Self { name, rows, columns, tensor_type, source, offset, bytes } = *self;
+        let (name, source) = (name.to_owned(), source.clone());
+        StoredTensor { name, rows, columns, tensor_type, source, offset, bytes }
+    }
+
     /// Size of the data in the file.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -44,9 +54,11 @@ impl<'a> Tensor<'a> {
             let (length, bytes) = (out.len(), self.bytes);
             return Err(CheckpointError::OutOfRange { tensor: tensor(), offset, length, bytes });
         }
-        self.source
-            .read_at(self.offset + offset, out)
-            .map_err(|error| CheckpointError::Read { tensor: tensor(), error })
+        self.source.read_at(self.offset + offset, out).map_err(|error| match error.kind() {
+            // The directory was checked against the file's length.
+            io::ErrorKind::UnexpectedEof => CheckpointError::Shortened { tensor: tensor() },
+            _ => CheckpointError::Read { tensor: tensor(), error },
+        })
     }
 
     /// All elements of a small tensor of plain floats.
@@ -65,6 +77,28 @@ impl<'a> Tensor<'a> {
                 Err(CheckpointError::NotFinite { tensor: self.name.to_owned(), index, value })
             }
         }
+    }
+}
+
+/// A [`Tensor`] that holds its file open, for what is read while the model runs.
+#[derive(Debug)]
+pub struct StoredTensor {
+    name: String,
+    rows: usize,
+    columns: usize,
+    tensor_type: TensorType,
+    source: Source,
+    offset: u64,
+    bytes: u64,
+}
+
+impl StoredTensor {
+    /// What can be read.
+    #[must_use]
+    pub fn tensor(&self) -> Tensor<'_> {
+        let Self { name, rows, columns, tensor_type, source, offset, bytes } = self;
+        let (rows, columns, tensor_type) = (*rows, *columns, *tensor_type);
+        Tensor { name, rows, columns, tensor_type, source, offset: *offset, bytes: *bytes }
     }
 }
 

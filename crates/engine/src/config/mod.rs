@@ -178,7 +178,8 @@ pub struct Config {
         default_value = "f16"
     )]
     pub cache_type: CacheType,
-    /// Token embedding and output head: as in the file, or with rounded weights, which takes less memory and changes some tokens
+    /// The output head: exact, or rounded, which takes less memory and may change tokens; rounded, the model file is read while
+    /// running and must stay in place, best in the page cache
     #[arg(long, value_name = "TYPE", help_heading = "Compute", default_value = "exact")]
     pub head: Head,
     /// Tokens of a prompt that are computed at once; a cancelled request stops between two such batches
@@ -288,14 +289,15 @@ pub enum CacheType {
     F32,
 }
 
-/// How the token embedding and the output head are stored.
+/// How the output head is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Head {
     /// As in the file, with a copy to search in: the model's own tokens
     Exact,
-    /// 8 bits only; lossy, least memory
+    /// 8 bits only, lossy; embeddings are read from the file
     Q8,
-    /// The same, searched in the upper 4 bits; lossy, fastest
+    /// Searched in 4 bits, lossy but hardly; embeddings and the rows found are read from the file. Least memory, fastest, slow
+    /// with logprobs
     Q4,
 }
 

@@ -4,16 +4,17 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// Random access to the bytes of a model; may be shared between threads.
-#[derive(Debug)]
+/// Random access to the bytes of a model; cheap to clone, and may be shared between threads.
+#[derive(Clone, Debug)]
 pub enum Source {
     /// An open file.
     File {
         /// The file; read with `pread`, so its cursor does not matter.
-        file: File,
+        file: Arc<File>,
         /// Its length when it was opened. A file that shrinks later makes [`Source::read_at`] fail.
         len: u64,
     },
@@ -29,7 +30,7 @@ impl Source {
         if !about.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
-        Ok(Self::File { file, len: about.len() })
+        Ok(Self::File { file: Arc::new(file), len: about.len() })
     }
 
     /// Bytes that are part of the program.

@@ -6,7 +6,7 @@ use super::profile::{Profile, Stage};
 use super::weights::Model;
 use crate::checkpoint::Hyperparameters;
 use crate::kernels::{
-    Activations, Angles, Attention, CacheType, Candidate, Demand, Isa, Place, Rows, Search, matmul,
+    Activations, Angles, Attention, CacheType, Candidate, Demand, Isa, Place, Rows, Search, Wide, matmul,
     matmul_add, matmul_gated, norm, norm_quantize,
 };
 use crate::pool::Pool;
@@ -60,7 +60,8 @@ pub struct InferenceError {
     source: io::Error,
 }
 
-/// A forward pass that was asked for something impossible; nothing was computed.
+/// A forward pass that was asked for something impossible, or rows of the model that cannot be read. What slots hold is as
+/// before.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ForwardError {
     /// No rows, or more than there is room for.
@@ -91,14 +92,26 @@ pub enum ForwardError {
         /// Positions that a slot can hold.
         context: usize,
     },
-    /// The embedding of a token could not be decoded.
+    /// The embedding of a token could not be read or decoded.
     #[error("the embedding of token {token}: {reason}")]
     Embedding {
         /// Token given.
         token: u32,
-        /// What the decoder says.
+        /// What the decoder or the system says.
         reason: String,
     },
+    /// Rows of the output head could not be read or decoded.
+    #[error("the output head: {reason}")]
+    Head {
+        /// What the decoder or the system says.
+        reason: String,
+    },
+}
+
+impl ForwardError {
+    fn head(error: &QuantError) -> Self {
+        Self::Head { reason: error.to_string() }
+    }
 }
 
 /// A model with its threads, its KV cache and the memory for intermediate results: everything that computes.
@@ -125,6 +138,8 @@ pub struct Inference {
     /// Their logits, once somebody asks; empty before.
     logits: Vec<f32>,
     search: Search,
+    /// Memory of a full pass over a head in 8 bits.
+    wide: Vec<Wide>,
     profile: Profile,
 }
 
@@ -156,6 +171,7 @@ impl Inference {
             last: Rows::with_capacity(max_rows, hidden).map_err(memory)?,
             logits: Vec::new(),
             search: Search::default(),
+            wide: Vec::new(),
             profile: Profile::default(),
             model,
             pool,
@@ -186,8 +202,9 @@ impl Inference {
     /// logits of those that asked for them. A position below what a slot holds forgets everything from there on.
     pub fn forward(&mut self, rows: &[Row]) -> Result<(), ForwardError> {
         self.profile.start();
-        self.admit(rows)?;
+        self.check(rows)?;
         self.embed(rows)?;
+        self.admit(rows);
         self.profile.end(Stage::Embed);
         self.run_layers();
         self.keep_last(rows);
@@ -199,16 +216,21 @@ impl Inference {
     ///
     /// # Panics
     /// When fewer rows asked for logits.
-    pub fn logits(&mut self, index: usize) -> &[f32] {
+    pub fn logits(&mut self, index: usize) -> Result<&[f32], ForwardError> {
         let vocab_size = self.model.hyperparameters.vocab_size;
         if self.logits.is_empty() {
             // For all rows at once, so that the head is read once; the memory is kept.
             self.profile.start();
             self.logits.resize(self.last.rows() * vocab_size, 0.0);
-            self.model.head.logits(&mut self.pool, self.isa, &self.last, &mut self.logits);
+            let (x, out) = (&self.last, &mut self.logits);
+            let computed = self.model.head.logits(&mut self.pool, self.isa, x, &mut self.wide, out);
             self.profile.end(Stage::Head);
+            if let Err(error) = computed {
+                self.logits.clear();
+                return Err(ForwardError::head(&error));
+            }
         }
-        &self.logits[index * vocab_size..(index + 1) * vocab_size]
+        Ok(&self.logits[index * vocab_size..(index + 1) * vocab_size])
     }
 
     /// Those logits of the `index`-th row that `demand` asks for, if they can be found without computing all; see [`Search`].
@@ -220,17 +242,17 @@ impl Inference {
         index: usize,
         demand: Option<Demand>,
         touched: impl Iterator<Item = u32>,
-    ) -> Logits<'_> {
+    ) -> Result<Logits<'_>, ForwardError> {
         if let (Some(demand), Some(head)) = (demand, self.model.head.searchable()) {
             self.profile.start();
             let x = (&self.last, index);
             let found = self.search.run(&mut self.pool, self.isa, head, x, demand, touched);
             self.profile.end(Stage::Head);
-            if found {
-                return Logits::Some(self.search.candidates());
+            if found.map_err(|error| ForwardError::head(&error))? {
+                return Ok(Logits::Some(self.search.candidates()));
             }
         }
-        Logits::All(self.logits(index))
+        self.logits(index).map(Logits::All)
     }
 
     /// Takes over the states before the head that another inference of a model of the same shape has reached: logits are then
@@ -269,7 +291,7 @@ impl Inference {
     }
 
     /// Checks all rows before anything changes.
-    fn admit(&mut self, rows: &[Row]) -> Result<(), ForwardError> {
+    fn check(&self, rows: &[Row]) -> Result<(), ForwardError> {
         let (limit, context) = (self.options.max_rows, self.options.context);
         let vocab_size = self.model.hyperparameters.vocab_size;
         if rows.is_empty() || rows.len() > limit {
@@ -285,13 +307,17 @@ impl Inference {
                 return Err(ForwardError::Position { position, slot, held: held.unwrap_or(0), context });
             }
         }
+        Ok(())
+    }
+
+    /// From here on nothing can fail.
+    fn admit(&mut self, rows: &[Row]) {
         self.places.clear();
         for &Row { slot, position, .. } in rows {
             self.held[slot] = position + 1;
             self.places.push(Place { slot, position });
         }
         self.angles.set_positions(rows.iter().map(|row| row.position));
-        Ok(())
     }
 
     fn embed(&mut self, rows: &[Row]) -> Result<(), ForwardError> {

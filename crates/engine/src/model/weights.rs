@@ -3,7 +3,7 @@
 use super::head::{Head, HeadType};
 use crate::checkpoint::{Checkpoint, CheckpointError, Hyperparameters};
 use crate::kernels::{
-    FloatMatrixError, HeadShape, Int8MatrixError, Isa, MAX_COLUMNS, MAX_HEAD_DIM, PackError, PaddedVector,
+    FloatMatrixError, HeadShape, IntMatrixError, Isa, MAX_COLUMNS, MAX_HEAD_DIM, PackError, PaddedVector,
     TernaryMatrix,
 };
 use crate::pool::Pool;
@@ -49,9 +49,9 @@ pub enum LoadError {
     /// The embedding or output head cannot be loaded.
     #[error(transparent)]
     FloatMatrix(#[from] FloatMatrixError),
-    /// The embedding or output head cannot be rounded to 8 bits.
+    /// The output head cannot be rounded to fewer bits.
     #[error(transparent)]
-    Int8Matrix(#[from] Int8MatrixError),
+    IntMatrix(#[from] IntMatrixError),
     /// The model is larger in some direction than the kernels allow for.
     #[error("{what} is {value}; the kernels allow at most {limit}")]
     TooLarge {
@@ -65,7 +65,7 @@ pub enum LoadError {
 }
 
 impl Model {
-    /// Reads all weights; the checkpoint is not needed afterwards.
+    /// Reads all weights. The checkpoint is not needed afterwards, but with a lossy head its file stays open and is read.
     pub fn load(
         checkpoint: &Checkpoint,
         head: HeadType,
@@ -104,15 +104,15 @@ impl Model {
         (layers * hidden * (2 * hidden + 2 * kv_heads * head_dim + 3 * ffn)) as u64
     }
 
-    /// All weights that decoding a token reads, in the order in which it does, without the few rows of the head that are
-    /// computed after a search.
+    /// All weights in memory that decoding a token reads, in the order in which it does, without the few rows of the head that
+    /// are computed after a search.
     #[must_use]
     pub fn buffers(&self) -> Vec<&[u8]> {
         fn matrices(layer: &Layer) -> [&TernaryMatrix; 4] {
             [&layer.qkv, &layer.attention_output, &layer.gate_up, &layer.down]
         }
         let ternary = self.layers.iter().flat_map(matrices).map(TernaryMatrix::as_bytes);
-        ternary.chain(self.head.buffers()).collect()
+        ternary.chain([self.head.buffer()]).collect()
     }
 
     pub(super) fn head_shape(&self) -> HeadShape {

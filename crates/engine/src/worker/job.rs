@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
-use tracing::info;
+use tracing::{error, info};
 
 use super::text::{AnswerText, Visible};
 use super::{Event, Finish, FinishReason, Generation, Logprobs, Piece, Progress, Token};
-use crate::model::Inference;
+use crate::model::{ForwardError, Inference};
 use crate::sampling::{NoTokenLeft, Sampler, log_probabilities};
 use crate::tokenizer::Tokenizer;
 
@@ -27,7 +27,7 @@ pub(super) struct Job {
 /// Why a job takes no more logits.
 pub(super) enum End {
     Finished(FinishReason),
-    Failed(NoTokenLeft),
+    Failed(String),
 }
 
 impl From<FinishReason> for End {
@@ -38,7 +38,14 @@ impl From<FinishReason> for End {
 
 impl From<NoTokenLeft> for End {
     fn from(reason: NoTokenLeft) -> Self {
-        Self::Failed(reason)
+        Self::Failed(reason.to_string())
+    }
+}
+
+impl From<ForwardError> for End {
+    fn from(reason: ForwardError) -> Self {
+        error!(%reason, "logits cannot be computed");
+        Self::Failed(reason.to_string())
     }
 }
 
@@ -83,10 +90,16 @@ impl Job {
         self.started.elapsed()
     }
 
-    /// `logits` decide how likely `id`, the next token of the prompt, was.
-    pub(super) fn prompt_token(&mut self, id: u32, logits: &[f32]) {
-        let logprobs = self.logprobs.map(|top| logprobs(logits, id, top));
+    /// The logits of row `index` decide how likely `id`, the next token of the prompt, was.
+    pub(super) fn prompt_token(
+        &mut self,
+        inference: &mut Inference,
+        index: usize,
+        id: u32,
+    ) -> Result<(), End> {
+        let logprobs = self.logprobs(inference, index, id)?;
         self.send(Event::Prompt(Token { id, logprobs }));
+        Ok(())
     }
 
     /// Chooses the next token of the answer and sends what becomes visible by it.
@@ -103,14 +116,14 @@ impl Job {
         }
         // Probabilities are of all tokens.
         let demand = self.sampler.demand().filter(|_| self.logprobs.is_none());
-        let id = self.sampler.sample(inference.select(index, demand, self.sampler.touched()))?;
+        let id = self.sampler.sample(inference.select(index, demand, self.sampler.touched())?)?;
         self.sampler.accept(id);
         self.progress.generated += 1;
         self.progress.generation_time = answering.elapsed();
         if tokenizer.end_of_generation().contains(&id) {
             return Err(FinishReason::EndOfGeneration.into());
         }
-        let logprobs = self.logprobs.map(|top| logprobs(inference.logits(index), id, top));
+        let logprobs = self.logprobs(inference, index, id)?;
         let token = Token { id, logprobs };
         // Control tokens mean something to the model and nothing to a reader.
         let bytes =
@@ -123,11 +136,23 @@ impl Job {
         }
     }
 
+    /// How likely `id` is after row `index`, if the request asks for that.
+    fn logprobs(
+        &self,
+        inference: &mut Inference,
+        index: usize,
+        id: u32,
+    ) -> Result<Option<Logprobs>, ForwardError> {
+        let Some(top) = self.logprobs else { return Ok(None) };
+        let (chosen, top) = log_probabilities(inference.logits(index)?, id, top);
+        Ok(Some(Logprobs { logprob: chosen.logprob, top }))
+    }
+
     /// Sends how it ended.
     pub(super) fn end(self, end: End) {
         match end {
             End::Finished(reason) => self.finish(reason),
-            End::Failed(reason) => self.fail(&reason.to_string()),
+            End::Failed(reason) => self.fail(&reason),
         }
     }
 
@@ -160,9 +185,4 @@ impl Job {
         // Nobody listens: the job is dropped before the next step.
         self.events.send(event).ok();
     }
-}
-
-fn logprobs(logits: &[f32], id: u32, top: usize) -> Logprobs {
-    let (chosen, top) = log_probabilities(logits, id, top);
-    Logprobs { logprob: chosen.logprob, top }
 }

@@ -259,21 +259,20 @@ impl Thread {
         let mut sampled = Vec::with_capacity(step.outputs.len());
         let mut ended = Vec::new();
         for (index, output) in step.outputs.iter().enumerate() {
-            match *output {
-                Output::Prompt { sequence, token } => {
-                    if let Some(job) = self.jobs.get_mut(&sequence) {
-                        job.prompt_token(token, self.inference.logits(index));
-                    }
+            let (Output::Prompt { sequence: id, .. } | Output::Sample(id)) = *output;
+            // A job that has failed at a token of its prompt has more outputs, which nobody wants.
+            let Some(job) = self.jobs.get_mut(&id) else { continue };
+            let outcome = match *output {
+                Output::Prompt { token, .. } => {
+                    job.prompt_token(&mut self.inference, index, token).map(|()| None)
                 }
-                Output::Sample(id) => {
-                    let Some(job) = self.jobs.get_mut(&id) else { continue };
-                    match job.sample(&mut self.inference, index, &self.tokenizer) {
-                        Ok(token) => sampled.push((id, Sampled::Next(token))),
-                        Err(end) => {
-                            sampled.push((id, Sampled::End));
-                            ended.extend(self.jobs.remove(&id).map(|job| (job, end)));
-                        }
-                    }
+                Output::Sample(_) => job.sample(&mut self.inference, index, &self.tokenizer).map(Some),
+            };
+            match outcome {
+                Ok(token) => sampled.extend(token.map(|token| (id, Sampled::Next(token)))),
+                Err(end) => {
+                    sampled.push((id, Sampled::End));
+                    ended.extend(self.jobs.remove(&id).map(|job| (job, end)));
                 }
             }
         }

@@ -1,5 +1,7 @@
 //! Start, cancelled requests, and the end.
 
+use std::fs::{self, OpenOptions};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -7,6 +9,8 @@ use hyper::StatusCode;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use bitnet_engine::checkpoint::Checkpoint;
 
 use super::client::{request, send};
 use super::server::{MODEL, Server};
@@ -142,4 +146,44 @@ async fn more_connections_than_allowed_wait_for_their_turn() {
     assert!(tokio::time::timeout(Duration::from_millis(100), &mut second).await.is_err());
     drop(first);
     assert_eq!(second.await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_model_file_that_is_cut_off_fails_the_requests_that_need_the_rest_and_no_others() {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cut-off.gguf");
+    fs::copy(MODEL, &file).unwrap();
+    let embedding = Checkpoint::open(&file).unwrap().gguf().tensor("token_embd.weight").unwrap().clone();
+    let server = Server::start_with_model(file.to_str().unwrap(), &["--head", "q4"]).await;
+    server.until("ready", async || server.get("/health").await.status == StatusCode::OK).await;
+
+    // Without the second half of the embedding, which is the output head as well.
+    let cut = OpenOptions::new().write(true).open(&file).unwrap();
+    cut.set_len(embedding.offset + embedding.bytes / 2).unwrap();
+    let small = |name: &str, value| json!({ "prompt": [5, 6, 7], "n_predict": 2, "max_tokens": 2, "temperature": 0, name: value });
+    for (path, body, expected) in [
+        ("/completion", small("prompt", json!([5, 2000])), "the embedding of token 2000: "),
+        ("/completion", small("n_probs", json!(2)), "the output head: "),
+        ("/v1/completions", small("logprobs", json!(1)), "the output head: "),
+    ] {
+        let reply = server.post(path, &body).await;
+        assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR, "{}", reply.text);
+        let message = reply.json()["error"]["message"].to_string();
+        assert!(message.contains(expected) && message.contains("has become shorter"), "{message}");
+        assert!(is_idle(&server).await);
+    }
+    let echo = json!({ "prompt": [5, 6, 7], "max_tokens": 0, "logprobs": 1, "echo": true });
+    let reply = server.post("/v1/completions", &echo).await;
+    assert_eq!(
+        reply.status,
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "probabilities of the prompt: {}",
+        reply.text
+    );
+    server.until("idle", async || is_idle(&server).await).await;
+
+    fs::write(&file, fs::read(MODEL).unwrap()).unwrap();
+    let body = small("n_probs", json!(2));
+    let found = server.ask("/completion", &body).await["content"].take();
+    assert_eq!(found, Server::start(&[]).await.ask("/completion", &body).await["content"]);
+    fs::remove_file(&file).unwrap();
 }

@@ -73,7 +73,7 @@ fn greedy(
         let token = argmax(&logits) as u32;
         tokens.push(token);
         inference.forward(&[Row { token, slot: 0, position: ids.len() + step, logits: true }]).unwrap();
-        logits = inference.logits(0).to_vec();
+        logits = inference.logits(0).unwrap().to_vec();
     }
     tokens
 }

@@ -1,7 +1,7 @@
 //! Fixture models and their reference results.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bitnet_engine::checkpoint::Checkpoint;
 use bitnet_engine::kernels::{CacheType, Isa};
@@ -23,7 +23,11 @@ pub(crate) fn fixture(path: &str) -> PathBuf {
 }
 
 pub(crate) fn load(path: &str, setup: Setup) -> Inference {
-    let checkpoint = Checkpoint::open(&fixture(path)).unwrap();
+    open(&fixture(path), setup)
+}
+
+pub(crate) fn open(path: &Path, setup: Setup) -> Inference {
+    let checkpoint = Checkpoint::open(path).unwrap();
     let mut pool = Pool::new(NonZeroUsize::new(setup.threads).unwrap()).unwrap();
     let model = Model::load(&checkpoint, setup.head, setup.isa, &mut pool).unwrap();
     let options = InferenceOptions { context: 512, slots: 2, cache_type: setup.cache_type, max_rows: 64 };
@@ -37,7 +41,7 @@ pub(crate) fn all_logits(inference: &mut Inference, ids: &[u32], chunk: usize) -
         let row = |(i, &token)| Row { token, slot: 0, position: index * chunk + i, logits: true };
         let rows: Vec<Row> = tokens.iter().enumerate().map(row).collect();
         inference.forward(&rows).unwrap();
-        all.extend((0..rows.len()).map(|i| inference.logits(i).to_vec()));
+        all.extend((0..rows.len()).map(|i| inference.logits(i).unwrap().to_vec()));
     }
     all
 }

@@ -1,37 +1,36 @@
-//! A matrix in 8 bits, made once at load.
+//! A matrix in 8 or 4 bits, made once at load.
 
 use std::io;
-use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
-use super::quantize::Quantize;
-use super::{NIBBLE_COLUMNS, NibbleTile, Wide};
+use super::quantize::{Measured, Quantize};
+use super::{NIBBLE_COLUMNS, NibbleTile};
 use crate::kernels::Isa;
 use crate::kernels::disjoint::Disjoint;
+use crate::kernels::floats::FloatMatrix;
 use crate::kernels::simd::LANES;
 use crate::memory::Buffer;
 use crate::pool::Pool;
 use crate::quant::QuantError;
 
-/// `[rows, columns]` in 8 bits with a scale for each row, as two planes of half codes.
+/// `[rows, columns]` in codes of so many half bytes, with a scale for each row.
 #[derive(Debug)]
-pub struct Int8Matrix {
-    /// The upper four bits: `[rows / 16, columns / 8]` tiles.
-    pub(super) high: Buffer<NibbleTile>,
-    /// The lower four, which are only read together with the upper.
-    pub(super) low: Buffer<NibbleTile>,
+pub struct IntMatrix<const NIBBLES: usize> {
+    /// `[rows / 16, NIBBLES, columns / 8]`: in a group of sixteen rows the upper halves of all columns, then the lower.
+    tiles: Buffer<NibbleTile>,
     pub(in crate::kernels) groups: Buffer<Group>,
     pub(in crate::kernels) rows: usize,
     pub(in crate::kernels) columns: usize,
-    /// Tiles of a group of sixteen rows.
-    group_tiles: usize,
 }
 
-/// What belongs to each of sixteen rows; see [`super::quantize::Measured`].
+/// A matrix in 8 bits.
+pub type Int8Matrix = IntMatrix<2>;
+/// A matrix in 4 bits.
+pub type Int4Matrix = IntMatrix<1>;
+
+/// What belongs to each of sixteen rows; see [`Measured`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub(in crate::kernels) struct Group {
-    pub(in crate::kernels) upper_error: [f32; LANES],
     pub(in crate::kernels) scale: [f32; LANES],
     pub(in crate::kernels) error: [f32; LANES],
     pub(in crate::kernels) norm: [f32; LANES],
@@ -46,69 +45,55 @@ unsafe impl bytemuck::Pod for Group {}
 
 /// The system has no memory for the matrix, or its rows could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum Int8MatrixError {
+pub enum IntMatrixError {
     /// No memory.
-    #[error("cannot reserve memory for the token embedding or the output head in 8 bits")]
-    Memory(#[from] io::Error),
+    #[error("cannot reserve memory for the output head in {bits} bits")]
+    Memory {
+        /// Of a code.
+        bits: usize,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// The rows could not be read.
     #[error(transparent)]
     Quant(#[from] QuantError),
 }
 
-/// Codes are unsigned: this much is added to the signed ones.
-pub(super) const OFFSET: i32 = 128;
-
-impl Int8Matrix {
-    /// Rounds a matrix whose rows `read(first, out)` yields, as many as `out` has room for. No more than sixteen rows a
-    /// thread are held as floats.
-    pub fn build(
-        pool: &mut Pool,
-        isa: Isa,
-        rows: usize,
-        columns: usize,
-        read: impl Fn(usize, &mut [f32]) -> Result<(), QuantError> + Sync,
-    ) -> Result<Self, Int8MatrixError> {
+impl<const NIBBLES: usize> IntMatrix<NIBBLES> {
+    /// Rounds a matrix. No more than sixteen rows a thread are held as floats.
+    pub fn round(pool: &mut Pool, isa: Isa, exact: &FloatMatrix) -> Result<Self, IntMatrixError> {
+        let (rows, columns) = (exact.rows, exact.columns);
+        let memory = |source| IntMatrixError::Memory { bits: 4 * NIBBLES, source };
         let groups = rows.div_ceil(LANES);
-        let group_tiles = columns.div_ceil(NIBBLE_COLUMNS);
-        let mut high = Buffer::<NibbleTile>::zeroed(groups * group_tiles)?;
-        let mut low = Buffer::<NibbleTile>::zeroed(groups * group_tiles)?;
-        let mut about = Buffer::<Group>::zeroed(groups)?;
-        let failure = Mutex::new(None);
-        let shared = (Disjoint::new(&mut high), Disjoint::new(&mut low), Disjoint::new(&mut about));
-        pool.run_ranges(groups, |range| {
+        let group_tiles = NIBBLES * columns.div_ceil(NIBBLE_COLUMNS);
+        let mut tiles = Buffer::<NibbleTile>::zeroed(groups * group_tiles).map_err(memory)?;
+        let mut about = Buffer::<Group>::zeroed(groups).map_err(memory)?;
+        let shared = (Disjoint::new(&mut tiles), Disjoint::new(&mut about));
+        pool.try_run_ranges(groups, |range| {
             let padded = columns.next_multiple_of(LANES);
             let (mut values, mut row_values) = (vec![0.0; LANES * columns], vec![0.0; padded]);
-            let mut codes = vec![0; padded];
+            let mut levels = vec![0; padded];
             for group in range {
                 let count = LANES.min(rows - group * LANES);
-                if let Err(error) = read(group * LANES, &mut values[..count * columns]) {
-                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    return;
-                }
-                let tiles = group * group_tiles..(group + 1) * group_tiles;
+                let values = &mut values[..count * columns];
+                exact.rows_from(group * LANES, values)?;
                 // SAFETY: each group belongs to one range.
                 #[expect(unsafe_code, reason = "groups are rounded in parallel")]
-                let (high, low, about) = unsafe {
-                    let about = &mut shared.2.part(group..group + 1)[0];
-                    (shared.0.part(tiles.clone()), shared.1.part(tiles), about)
+                let (tiles, about) = unsafe {
+                    let tiles = shared.0.part(group * group_tiles..(group + 1) * group_tiles);
+                    (tiles, &mut shared.1.part(group..group + 1)[0])
                 };
-                for (row, values) in values[..count * columns].chunks(columns).enumerate() {
+                for (row, values) in values.chunks(columns).enumerate() {
                     row_values[..columns].copy_from_slice(values);
-                    let measured = isa.run(Quantize { values: &row_values, codes: &mut codes });
-                    about.scale[row] = measured.scale;
-                    about.error[row] = measured.error;
-                    about.norm[row] = measured.norm;
-                    about.upper_error[row] = measured.upper_error;
-                    for ((codes, high), low) in codes.chunks(NIBBLE_COLUMNS).zip(&mut *high).zip(&mut *low) {
-                        store(row, codes, high, low);
-                    }
+                    let quantize = Quantize::<NIBBLES> { values: &row_values, levels: &mut levels };
+                    let Measured { scale, error, norm } = isa.run(quantize);
+                    (about.scale[row], about.error[row], about.norm[row]) = (scale, error, norm);
+                    store::<NIBBLES>(row, &levels, tiles);
                 }
             }
-        });
-        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(error.into()),
-            None => Ok(Self { high, low, groups: about, rows, columns, group_tiles }),
-        }
+            Ok::<_, QuantError>(())
+        })?;
+        Ok(Self { tiles, groups: about, rows, columns })
     }
 
     /// Number of rows: the vocabulary.
@@ -117,46 +102,32 @@ impl Int8Matrix {
         self.rows
     }
 
-    /// One row as f32; `out` has the length of a row.
-    ///
-    /// # Panics
-    /// When there is no such row.
-    pub fn row(&self, row: usize, out: &mut [f32]) {
-        let (group, row) = (row / LANES, row % LANES);
-        let (tiles, scale) = (self.tiles(group), self.groups[group].scale[row]);
-        let tiles = self.high[tiles.clone()].iter().zip(&self.low[tiles]);
-        for (out, (high, low)) in out.chunks_mut(NIBBLE_COLUMNS).zip(tiles) {
-            for (column, out) in out.iter_mut().enumerate() {
-                let code = i32::from(high.nibble(row, column)) << 4 | i32::from(low.nibble(row, column));
-                *out = (code - OFFSET) as f32 * scale;
-            }
-        }
-    }
-
-    /// The upper halves, then the lower.
+    /// The codes, for measuring how fast they can be read.
     #[must_use]
-    pub fn planes(&self) -> [&[u8]; 2] {
-        [&self.high, &self.low].map(|plane| bytemuck::cast_slice::<NibbleTile, u8>(plane))
+    pub fn as_bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.tiles)
     }
 
-    /// Activations in the form that they are multiplied in.
-    pub(in crate::kernels) fn widen(&self, x: &[f32]) -> Wide {
-        Wide::new(x, self.group_tiles * NIBBLE_COLUMNS / 4)
-    }
-
-    /// Where the tiles of a group are in either plane.
-    pub(super) fn tiles(&self, group: usize) -> Range<usize> {
-        group * self.group_tiles..(group + 1) * self.group_tiles
+    /// The tiles of a group: those of half `nibble` of its codes, the upper half first.
+    pub(super) fn tiles(&self, group: usize, nibble: usize) -> &[NibbleTile] {
+        let count = self.columns.div_ceil(NIBBLE_COLUMNS);
+        let start = (group * NIBBLES + nibble) * count;
+        &self.tiles[start..start + count]
     }
 }
 
-/// Splits eight codes of a row into halves.
-fn store(row: usize, codes: &[i8], high: &mut NibbleTile, low: &mut NibbleTile) {
+/// Splits the levels of a row into half bytes and puts them into the tiles of its group.
+fn store<const NIBBLES: usize>(row: usize, levels: &[i8], tiles: &mut [NibbleTile]) {
     const HALF: u32 = 0x0f0f_0f0f;
-    let [first, second] = codes.as_chunks::<4>().0 else { unreachable!("codes come in eights") };
-    let word = |codes: &[i8; 4]| u32::from_le_bytes(codes.map(|code| (i32::from(code) + OFFSET) as u8));
-    let (first, second) = (word(first), word(second));
-    let bytes = 4 * row..4 * row + 4;
-    high.0[bytes.clone()].copy_from_slice(&((first >> 4 & HALF) | (second & !HALF)).to_le_bytes());
-    low.0[bytes].copy_from_slice(&((first & HALF) | (second & HALF) << 4).to_le_bytes());
+    // Codes are unsigned.
+    let word =
+        |levels: &[i8; 4]| u32::from_le_bytes(levels.map(|level| level as u8 ^ 8 << (4 * (NIBBLES - 1))));
+    let count = tiles.len() / NIBBLES;
+    for (nibble, tiles) in tiles.chunks_mut(count).enumerate() {
+        let shift = 4 * (NIBBLES - 1 - nibble);
+        for ([first, second], tile) in levels.as_chunks::<4>().0.as_chunks::<2>().0.iter().zip(tiles) {
+            let (first, second) = (word(first) >> shift & HALF, word(second) >> shift & HALF);
+            tile.0[4 * row..4 * row + 4].copy_from_slice(&(first | second << 4).to_le_bytes());
+        }
+    }
 }

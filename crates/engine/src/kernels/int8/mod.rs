@@ -1,9 +1,9 @@
-//! Float matrices in 8 bits: the output head and the token embedding, at half the size of F16 or less.
+//! Float matrices in 8 or 4 bits: copies of the output head, at half or a quarter of the size of F16.
 //!
-//! Rows of floats flow in, each gets a scale and codes of −127 to 127; products with activations of 16 bits and decoded rows
-//! come out. The codes lie in memory as two planes of half codes, so that the upper halves can be read alone: they are a
-//! 4-bit copy. Products are exact integers, scaled in a fixed order. What a copy leaves out is measured for each row, for the
-//! [search](super::screen) that wants to know how far a product can be from the row's own.
+//! Rows of floats flow in, each gets a scale and codes; products with activations of 16 bits come out. Codes lie in memory as
+//! half bytes, one or two for each element, so that one kernel multiplies both. Products are exact integers, scaled in a fixed
+//! order. What a copy leaves out is measured for each row, for the [search](super::screen) that wants to know how far a
+//! product can be from the row's own.
 
 mod matrix;
 mod products;
@@ -13,10 +13,10 @@ mod wide;
 use bytemuck::{Pod, Zeroable};
 
 pub(super) use matrix::Group;
-pub use matrix::{Int8Matrix, Int8MatrixError};
+pub use matrix::{Int4Matrix, Int8Matrix, IntMatrix, IntMatrixError};
+pub(super) use products::estimates;
 pub use products::int8_logits;
-pub(super) use products::{estimates, upper_estimates};
-pub(super) use wide::Wide;
+pub use wide::Wide;
 
 use super::simd::LANES;
 use super::ternary::Quad;
@@ -24,7 +24,7 @@ use super::ternary::Quad;
 /// Columns of a nibble tile.
 pub(super) const NIBBLE_COLUMNS: usize = 8;
 
-/// Half a byte of each of 16 rows × 8 columns: the high or the low halves of unsigned 8-bit codes.
+/// Half a byte of each of 16 rows × 8 columns: unsigned 4-bit codes, or the high or the low halves of 8-bit codes.
 ///
 /// Byte `4 * row + b` holds column `b` of the row in its low and column `4 + b` in its high half.
 #[repr(C, align(64))]

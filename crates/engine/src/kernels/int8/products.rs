@@ -1,9 +1,9 @@
-//! Products of 8-bit rows with activations of 16 bits.
+//! Products of 8-bit or 4-bit rows with activations of 16 bits.
 
 use std::ops::Range;
 
-use super::matrix::{Int8Matrix, OFFSET};
-use super::quantize::MIDDLE;
+use super::matrix::{Int8Matrix, IntMatrix};
+use super::quantize::half_levels;
 use super::{NibbleSums, NibbleTile, Wide, WideQuad};
 use crate::kernels::Isa;
 use crate::kernels::disjoint::Disjoint;
@@ -12,41 +12,26 @@ use crate::kernels::rows::Rows;
 use crate::kernels::simd::{LANES, Simd};
 use crate::pool::Pool;
 
-/// The products of sixteen rows: exact integers, below 2^53, then scaled twice.
+/// The products of sixteen rows: exact, since multiples of 1/2 below 2^52, then scaled twice.
 #[inline(always)]
-pub(in crate::kernels) fn estimates<S: Simd>(
+pub(in crate::kernels) fn estimates<S: Simd, const NIBBLES: usize>(
     simd: S,
-    matrix: &Int8Matrix,
+    matrix: &IntMatrix<NIBBLES>,
     group: usize,
     x: &Wide,
 ) -> [f64; LANES] {
-    let tiles = matrix.tiles(group);
-    let upper = half_products(simd, &matrix.high[tiles.clone()], &x.quads);
-    let lower = half_products(simd, &matrix.low[tiles], &x.quads);
-    let scale = &matrix.groups[group].scale;
-    // Divided out of the codes: x̂ = scale * code, ŵ = scale * (code - OFFSET).
-    let offset = f64::from(OFFSET) * x.sum;
     let mut products = [0.0; LANES];
-    for row in 0..LANES {
-        products[row] = (16.0 * upper[row] + lower[row] - offset) * x.scale * f64::from(scale[row]);
+    for nibble in 0..NIBBLES {
+        let halves = half_products(simd, matrix.tiles(group, nibble), &x.quads);
+        for row in 0..LANES {
+            products[row] = products[row] * 16.0 + halves[row];
+        }
     }
-    products
-}
-
-/// The same from the upper halves alone, each taken for the middle of the codes that have it.
-#[inline(always)]
-pub(in crate::kernels) fn upper_estimates<S: Simd>(
-    simd: S,
-    matrix: &Int8Matrix,
-    group: usize,
-    x: &Wide,
-) -> [f64; LANES] {
-    let upper = half_products(simd, &matrix.high[matrix.tiles(group)], &x.quads);
+    // x̂ = x.scale * code, ŵ = scale * (level + 1/2), and the level is the unsigned code less half the levels.
+    let offset = f64::from(half_levels(NIBBLES) - 0.5) * x.sum;
     let scale = &matrix.groups[group].scale;
-    let offset = f64::from(MIDDLE) * x.sum;
-    let mut products = [0.0; LANES];
     for row in 0..LANES {
-        products[row] = (16.0 * upper[row] - offset) * x.scale * f64::from(scale[row]);
+        products[row] = (products[row] - offset) * x.scale * f64::from(scale[row]);
     }
     products
 }
@@ -62,16 +47,28 @@ fn half_products<S: Simd>(simd: S, tiles: &[NibbleTile], x: &[WideQuad]) -> [f64
     products
 }
 
-/// `out[t][row] = matrix[row] · x[t]`; x: `[tokens, columns]`, out: `[tokens, rows]` without padding.
+/// `out[t][row] = matrix[row] · x[t]`; x: `[tokens, columns]`, out: `[tokens, rows]` without padding. What is in `wide` does not
+/// matter: it is kept for its memory.
 ///
 /// # Panics
 /// When the shapes differ.
-pub fn int8_logits(pool: &mut Pool, isa: Isa, matrix: &Int8Matrix, x: &Rows, out: &mut [f32]) {
+pub fn int8_logits(
+    pool: &mut Pool,
+    isa: Isa,
+    matrix: &Int8Matrix,
+    x: &Rows,
+    wide: &mut Vec<Wide>,
+    out: &mut [f32],
+) {
     let shapes_fit = (x.columns(), out.len()) == (matrix.columns, x.rows() * matrix.rows);
     assert!(shapes_fit, "shapes of the head");
-    let x: Vec<Wide> = (0..x.rows()).map(|token| matrix.widen(x.row(token))).collect();
+    wide.resize_with(x.rows().max(wide.len()), Wide::default);
+    let wide = &mut wide[..x.rows()];
+    for (token, wide) in wide.iter_mut().enumerate() {
+        wide.set(x.row(token));
+    }
     let out = Disjoint::new(out);
-    pool.run_ranges(matrix.groups.len(), |groups| isa.run(Logits { matrix, groups, x: &x, out: &out }));
+    pool.run_ranges(matrix.groups.len(), |groups| isa.run(Logits { matrix, groups, x: wide, out: &out }));
 }
 
 struct Logits<'a> {

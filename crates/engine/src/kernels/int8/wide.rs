@@ -1,13 +1,13 @@
 //! Activations in 16 bits: with 8, their error would be larger than that of the weights.
 
-use super::WideQuad;
+use super::{NIBBLE_COLUMNS, WideQuad};
 
 /// The greatest code: both halves fit into a signed byte, 127 · 256 + 127.
 const GREATEST: f64 = 32_639.0;
 
-/// One row of activations as nibble tiles multiply it.
-#[derive(Debug)]
-pub(in crate::kernels) struct Wide {
+/// One row of activations as nibble tiles multiply it; its memory is kept from row to row.
+#[derive(Debug, Default)]
+pub struct Wide {
     /// `[columns / 4]`, padded with zeros to whole tiles.
     pub(in crate::kernels) quads: Vec<WideQuad>,
     /// What a code of 1 is worth: zero when all activations are, not a number when one is not finite.
@@ -20,16 +20,18 @@ pub(in crate::kernels) struct Wide {
 }
 
 impl Wide {
-    /// Rounds `x` to 16 bits, with room for `quads` times four columns.
-    pub(in crate::kernels) fn new(x: &[f32], quads: usize) -> Self {
-        let absmax = x.iter().fold(0.0f32, |max, x| max.max(x.abs()));
-        let mut wide =
-            Self { quads: vec![WideQuad::default(); quads], scale: 0.0, norm: 0.0, error: 0.0, sum: 0.0 };
+    /// Rounds `x` to 16 bits.
+    pub(in crate::kernels) fn set(&mut self, x: &[f32]) {
+        self.quads.clear();
+        self.quads.resize(x.len().next_multiple_of(NIBBLE_COLUMNS) / 4, WideQuad::default());
+        (self.scale, self.norm, self.error, self.sum) = (0.0, 0.0, 0.0, 0.0);
         if !x.iter().all(|x| x.is_finite()) {
-            wide.scale = f64::NAN;
+            self.scale = f64::NAN;
+            return;
         }
-        if absmax == 0.0 || wide.scale.is_nan() {
-            return wide;
+        let absmax = x.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+        if absmax == 0.0 {
+            return;
         }
         let scale = f64::from(absmax) / GREATEST;
         let (mut norm, mut error, mut sum) = (0.0, 0.0, 0);
@@ -42,13 +44,13 @@ impl Wide {
             sum += i64::from(code);
             // The low half is signed: -128..=127.
             let low = code as i8;
-            let quad = &mut wide.quads[i / 4];
+            let quad = &mut self.quads[i / 4];
             quad.low[i % 4] = low;
             quad.high[i % 4] = ((code - i32::from(low)) >> 8) as i8;
         }
         // A sum of f64 of this length is right to far more digits than this.
         let [norm, error] = [norm, error].map(|squares: f64| squares.sqrt() * (1.0 + 1e-9));
-        Self { scale, norm, error, sum: sum as f64, ..wide }
+        (self.scale, self.norm, self.error, self.sum) = (scale, norm, error, sum as f64);
     }
 
     /// Whether the codes say anything about the activations.

@@ -1,17 +1,17 @@
 //! Between which numbers logits lie.
 
-use super::Searchable;
+use super::{Searchable, ShortCopy};
 use crate::kernels::Isa;
 use crate::kernels::disjoint::Disjoint;
 use crate::kernels::elementary::greatest;
-use crate::kernels::int8::{Group, Int8Matrix, Wide, estimates, upper_estimates};
+use crate::kernels::int8::{Group, IntMatrix, Wide, estimates};
 use crate::kernels::isa::Kernel;
 use crate::kernels::simd::{LANES, Simd};
 use crate::pool::Pool;
 
-/// Standard deviations on either side of an estimate from the upper halves: beyond five of a normal distribution lies less
-/// than one logit in a million. No element's error is more than 1.7 of them, so that it takes several large activations whose
-/// errors all have the same sign to go beyond.
+/// Standard deviations on either side of an estimate from 4 bits: beyond five of a normal distribution lies less than one
+/// logit in a million. No element's error is more than 1.7 of them, so that it takes several large activations whose errors
+/// all have the same sign to go beyond.
 pub(super) const DEVIATIONS: f64 = 5.0;
 
 /// Bounds of sixteen logits.
@@ -33,82 +33,68 @@ impl Bounds {
 
 /// Bounds of all logits, for each sixteen rows.
 pub(super) fn bound(pool: &mut Pool, isa: Isa, head: Searchable<'_>, x: &Wide, out: &mut Vec<Bounds>) {
-    let screen = head.screen();
-    out.resize(screen.groups.len(), Bounds::default());
+    match head.copy {
+        ShortCopy::Int8(copy) => bound_by(pool, isa, copy, 1.0, x, out),
+        ShortCopy::Int4(copy) => {
+            bound_by(pool, isa, copy, DEVIATIONS / (copy.columns as f64).sqrt(), x, out);
+        }
+    }
+}
+
+/// `spread` is how much of ‖w - ŵ‖‖x‖ may be between `w·x` and `ŵ·x`.
+fn bound_by<const NIBBLES: usize>(
+    pool: &mut Pool,
+    isa: Isa,
+    copy: &IntMatrix<NIBBLES>,
+    spread: f64,
+    x: &Wide,
+    out: &mut Vec<Bounds>,
+) {
+    out.resize(copy.groups.len(), Bounds::default());
     let bounds = Disjoint::new(out);
-    pool.run_ranges(screen.groups.len(), |groups| {
+    pool.run_ranges(copy.groups.len(), |groups| {
         // SAFETY: each group belongs to one range.
         #[expect(unsafe_code, reason = "groups are bounded in parallel")]
         let bounds = unsafe { bounds.part(groups.clone()) };
-        match head {
-            Searchable::Exact(_, screen) => isa.run(Proven { screen, first: groups.start, x, bounds }),
-            Searchable::Int8(screen) => isa.run(Likely { screen, first: groups.start, x, bounds }),
-        }
+        isa.run(Bound { copy, first: groups.start, spread, x, bounds });
     });
     // Rows that do not exist are no competitors.
     if let Some(last) = out.last_mut() {
-        let count = screen.rows - (screen.groups.len() - 1) * LANES;
+        let count = copy.rows - (copy.groups.len() - 1) * LANES;
         last.low[count..].fill(f32::NEG_INFINITY);
         last.high[count..].fill(f32::NEG_INFINITY);
     }
 }
 
-/// Bounds that hold for the exact rows.
-struct Proven<'a> {
-    screen: &'a Int8Matrix,
+struct Bound<'a, const NIBBLES: usize> {
+    copy: &'a IntMatrix<NIBBLES>,
     first: usize,
+    spread: f64,
     x: &'a Wide,
     bounds: &'a mut [Bounds],
 }
 
-impl Kernel for Proven<'_> {
+impl<const NIBBLES: usize> Kernel for Bound<'_, NIBBLES> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { screen, first, x, bounds } = self;
+        let Self { copy, first, spread, x, bounds } = self;
         // Roundings of the exact row's product: one for each element of a lane, and the last sums.
-        let roundings = (screen.columns.div_ceil(LANES * 4) + 8) as f64;
+        let roundings = (copy.columns.div_ceil(LANES * 4) + 8) as f64;
         let gamma = roundings * f64::from(f32::EPSILON) / 2.0;
+        let (of_error, of_norm) = (spread * x.norm, x.error + gamma * x.norm);
         for (group, bounds) in (first..).zip(bounds) {
-            let estimates = estimates(simd, screen, group, x);
-            let about = &screen.groups[group];
+            let estimates = estimates(simd, copy, group, x);
+            let about = &copy.groups[group];
+            simd.fetch_ahead((&raw const about.scale).cast());
             simd.fetch_ahead((&raw const about.error).cast());
             simd.fetch_ahead((&raw const about.norm).cast());
             let Group { error, norm, .. } = about;
             for row in 0..LANES {
-                let bound = f64::from(error[row]) * x.norm
-                    + f64::from(norm[row]) * (x.error + gamma * x.norm)
+                let bound = f64::from(error[row]) * of_error
+                    + f64::from(norm[row]) * of_norm
                     + f64::from(f32::MIN_POSITIVE);
-                (bounds.low[row], bounds.high[row]) = around(estimates[row], bound);
-            }
-        }
-    }
-}
-
-/// Bounds that hold for nearly all 8-bit rows.
-struct Likely<'a> {
-    screen: &'a Int8Matrix,
-    first: usize,
-    x: &'a Wide,
-    bounds: &'a mut [Bounds],
-}
-
-impl Kernel for Likely<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Self { screen, first, x, bounds } = self;
-        let spread = DEVIATIONS * x.norm / (screen.columns as f64).sqrt();
-        for (group, bounds) in (first..).zip(bounds) {
-            let estimates = upper_estimates(simd, screen, group, x);
-            let about = &screen.groups[group];
-            simd.fetch_ahead((&raw const about.scale).cast());
-            simd.fetch_ahead((&raw const about.upper_error).cast());
-            let Group { upper_error, .. } = about;
-            for row in 0..LANES {
-                let bound = f64::from(upper_error[row]) * spread;
                 (bounds.low[row], bounds.high[row]) = around(estimates[row], bound);
             }
         }

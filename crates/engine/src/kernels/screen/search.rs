@@ -4,12 +4,14 @@ use super::Searchable;
 use super::bounds::{Bounds, bound};
 use crate::kernels::Isa;
 use crate::kernels::disjoint::Disjoint;
-use crate::kernels::head::{FloatMatrix, row_product};
-use crate::kernels::int8::{Int8Matrix, Wide, estimates};
+use crate::kernels::floats::{FloatMatrix, Room};
+use crate::kernels::head::row_product;
+use crate::kernels::int8::Wide;
 use crate::kernels::isa::Kernel;
 use crate::kernels::rows::Rows;
 use crate::kernels::simd::{LANES, Simd};
 use crate::pool::Pool;
+use crate::quant::QuantError;
 
 /// Which logits a sampler needs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,6 +34,8 @@ pub struct Candidate {
 /// Memory of a search, kept from token to token.
 #[derive(Debug, Default)]
 pub struct Search {
+    /// The activations.
+    wide: Wide,
     /// The least and the greatest that each row's logit can be, and a list of numbers to choose a threshold from.
     bounds: Vec<Bounds>,
     best: Vec<f32>,
@@ -43,7 +47,7 @@ impl Search {
     /// penalties and biases: they are always among the candidates and never count for the others.
     ///
     /// They are then in [`Search::candidates`]. False when too many remain for a search to be worth it, or the activations
-    /// allow no bounds; then all logits must be computed.
+    /// allow no bounds; then all logits must be computed. An error when exact rows are in a file that cannot be read.
     pub fn run(
         &mut self,
         pool: &mut Pool,
@@ -52,37 +56,37 @@ impl Search {
         (x, row): (&Rows, usize),
         demand: Demand,
         touched: impl Iterator<Item = u32>,
-    ) -> bool {
-        let rows = head.screen().rows;
-        let wide = head.screen().widen(x.row(row));
-        if !wide.is_usable() {
-            return false;
+    ) -> Result<bool, QuantError> {
+        let rows = head.exact.rows;
+        self.wide.set(x.row(row));
+        if !self.wide.is_usable() {
+            return Ok(false);
         }
-        bound(pool, isa, head, &wide, &mut self.bounds);
+        bound(pool, isa, head, &self.wide, &mut self.bounds);
         for id in touched.map(|id| id as usize).filter(|&id| id < rows) {
             // Not a competitor, and certainly a candidate.
             self.bounds[id / LANES].low[id % LANES] = f32::NEG_INFINITY;
             self.bounds[id / LANES].high[id % LANES] = f32::INFINITY;
         }
         // The logits of those that are certainly great say better than any bound what the others must reach.
-        let Some(certain) = self.certain(demand) else { return false };
+        let Some(certain) = self.certain(demand) else { return Ok(false) };
         self.candidates.clear();
         // For all rows: how many remain differs from token to token, and only what is used is touched.
         self.candidates.reserve(rows);
         self.collect(certain, |low| low >= certain);
         if self.candidates.len() > rows / 8 {
-            return false;
+            return Ok(false);
         }
-        self.compute(pool, isa, head, (x.padded(row), &wide), 0);
-        let Some(wanted) = self.wanted(demand) else { return false };
+        self.compute(pool, isa, head.exact, x.padded(row), 0)?;
+        let Some(wanted) = self.wanted(demand) else { return Ok(false) };
         let first = self.candidates.len();
         self.collect(wanted, |low| low < certain);
         if self.candidates.len() > rows / 8 {
-            return false;
+            return Ok(false);
         }
-        self.compute(pool, isa, head, (x.padded(row), &wide), first);
+        self.compute(pool, isa, head.exact, x.padded(row), first)?;
         self.candidates.sort_unstable_by_key(|candidate| candidate.id);
-        true
+        Ok(true)
     }
 
     /// What the last search that succeeded has found.
@@ -131,22 +135,19 @@ impl Search {
         &mut self,
         pool: &mut Pool,
         isa: Isa,
-        head: Searchable<'_>,
-        (x, wide): (&[f32], &Wide),
+        exact: &FloatMatrix,
+        x: &[f32],
         first: usize,
-    ) {
+    ) -> Result<(), QuantError> {
         let candidates = &mut self.candidates[first..];
         let count = candidates.len();
         let candidates = Disjoint::new(candidates);
-        pool.run_ranges(count, |range| {
+        pool.try_run_ranges(count, |range| {
             // SAFETY: each candidate belongs to one range.
             #[expect(unsafe_code, reason = "candidates are computed in parallel")]
             let candidates = unsafe { candidates.part(range) };
-            match head {
-                Searchable::Exact(matrix, _) => isa.run(ExactLogits { matrix, x, candidates }),
-                Searchable::Int8(matrix) => isa.run(Int8Logits { matrix, x: wide, candidates }),
-            }
-        });
+            isa.run(Rescore { exact, x, candidates })
+        })
     }
 }
 
@@ -165,43 +166,21 @@ fn nth_greatest(values: &mut [f32], n: usize) -> Option<f32> {
     Some(*values.select_nth_unstable_by(n - 1, |a, b| b.total_cmp(a)).1).filter(|value| value.is_finite())
 }
 
-struct ExactLogits<'a> {
-    matrix: &'a FloatMatrix,
+struct Rescore<'a> {
+    exact: &'a FloatMatrix,
     x: &'a [f32],
     candidates: &'a mut [Candidate],
 }
 
-impl Kernel for ExactLogits<'_> {
-    type Output = ();
+impl Kernel for Rescore<'_> {
+    type Output = Result<(), QuantError>;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
+    fn run<S: Simd>(self, simd: S) -> Self::Output {
+        let mut room = Room::new();
         for candidate in self.candidates {
-            candidate.logit = row_product(simd, self.matrix, candidate.id as usize, self.x);
+            candidate.logit = row_product(simd, self.exact, candidate.id as usize, self.x, &mut room)?;
         }
-    }
-}
-
-struct Int8Logits<'a> {
-    matrix: &'a Int8Matrix,
-    x: &'a Wide,
-    candidates: &'a mut [Candidate],
-}
-
-impl Kernel for Int8Logits<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        // Sixteen rows lie together in a tile, so that their logits cost no more than one.
-        let (mut group, mut logits) = (usize::MAX, [0.0; LANES]);
-        for candidate in self.candidates {
-            let row = candidate.id as usize;
-            if row / LANES != group {
-                group = row / LANES;
-                logits = estimates(simd, self.matrix, group, self.x);
-            }
-            candidate.logit = logits[row % LANES] as f32;
-        }
+        Ok(())
     }
 }

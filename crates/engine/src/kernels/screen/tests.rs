@@ -1,25 +1,27 @@
 //! The search against computing everything.
 
 use super::*;
-use crate::kernels::int8::tests::{Noise, int8, normal, pool, rows};
-use crate::kernels::{FloatMatrix, Isa, int8_logits, logits};
+use crate::kernels::int8::tests::{Noise, normal, pool, rounded, rows};
+use crate::kernels::{FloatMatrix, Isa, logits};
 
 struct Head {
     exact: FloatMatrix,
-    screen: Int8Matrix,
+    int8: Int8Matrix,
+    int4: Int4Matrix,
     columns: usize,
 }
 
-/// In which form a head is searched.
+/// Which copy of a head is searched.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Form {
-    Exact,
     Int8,
+    Int4,
 }
 
 fn head(isa: Isa, columns: usize, values: &[f32]) -> Head {
     let exact = FloatMatrix::from_f32(values, columns).unwrap();
-    Head { exact, screen: int8(isa, 2, columns, values), columns }
+    let (int8, int4) = (rounded(isa, 2, columns, values), rounded(isa, 2, columns, values));
+    Head { exact, int8, int4, columns }
 }
 
 impl Head {
@@ -46,18 +48,14 @@ impl Head {
     ) -> (Option<Vec<Candidate>>, Vec<f32>) {
         let x = rows(self.columns, x);
         let mut all = vec![0.0; self.exact.rows()];
-        let form = match form {
-            Form::Exact => {
-                logits(&mut pool(2), isa, &self.exact, &x, &mut all);
-                Searchable::Exact(&self.exact, &self.screen)
-            }
-            Form::Int8 => {
-                int8_logits(&mut pool(2), isa, &self.screen, &x, &mut all);
-                Searchable::Int8(&self.screen)
-            }
+        logits(&mut pool(2), isa, &self.exact, &x, &mut all).unwrap();
+        let copy = match form {
+            Form::Int8 => ShortCopy::Int8(&self.int8),
+            Form::Int4 => ShortCopy::Int4(&self.int4),
         };
         let mut search = Search::default();
-        if !search.run(&mut pool(2), isa, form, (&x, 0), demand, touched.iter().copied()) {
+        let (head, touched) = (Searchable { exact: &self.exact, copy }, touched.iter().copied());
+        if !search.run(&mut pool(2), isa, head, (&x, 0), demand, touched.clone()).unwrap() {
             return (None, all);
         }
         let found = search.candidates().to_vec();
@@ -67,7 +65,7 @@ impl Head {
         }
         assert!(found.windows(2).all(|pair| pair[0].id != pair[1].id), "no token twice");
         let has = |id: u32| found.binary_search_by_key(&id, |candidate| candidate.id).is_ok();
-        assert!(touched.iter().all(|&id| id as usize >= all.len() || has(id)));
+        assert!(touched.into_iter().all(|id| id as usize >= all.len() || has(id)));
         (Some(found), all)
     }
 }
@@ -94,7 +92,7 @@ fn nothing_that_matters_is_missing_on_random_rows_and_few_others_remain() {
         for _ in 0..3 {
             let mut x = normal(&mut noise, columns);
             for outliers in 0..3 {
-                for (form, few) in [(Form::Exact, 60), (Form::Int8, 300)] {
+                for (form, few) in [(Form::Int8, 60), (Form::Int4, 300)] {
                     let greedy = head.check(form, isa, &x, Demand::Top(1), &[]);
                     assert!(greedy < few, "{form:?}: {greedy} rows for the greatest, {outliers} outliers");
                     let top = head.check(form, isa, &x, Demand::Top(40), &[5, 17, 100_000]);
@@ -144,9 +142,9 @@ fn nothing_that_matters_is_missing_on_adversarial_rows() {
             for demand in [Demand::Top(1), Demand::Top(10), Demand::Within(0.5)] {
                 // A logit that is not a number has no place in an order; the search keeps it as a candidate.
                 let finite: Vec<u32> = vec![4, 9, 14];
-                head.check(Form::Exact, isa, &x, demand, &finite);
+                head.check(Form::Int8, isa, &x, demand, &finite);
                 // Some may be missing, but none is wrong.
-                head.search(Form::Int8, isa, &x, demand, &finite);
+                head.search(Form::Int4, isa, &x, demand, &finite);
             }
         }
     }
@@ -160,7 +158,7 @@ fn without_a_usable_answer_everything_must_be_computed() {
     let mut infinite = zero.clone();
     infinite[0] = f32::INFINITY;
     let x = normal(&mut Noise(4), columns);
-    for form in [Form::Exact, Form::Int8] {
+    for form in [Form::Int8, Form::Int4] {
         for (x, demand) in [
             (&zero, Demand::Top(1)),
             (&infinite, Demand::Top(1)),
@@ -174,7 +172,7 @@ fn without_a_usable_answer_everything_must_be_computed() {
 }
 
 #[test]
-fn upper_halves_find_the_greatest_logits_of_rows_with_outliers() {
+fn four_bits_find_the_greatest_logits_of_rows_with_outliers() {
     let (rows, columns) = (4_000, 512);
     let mut noise = Noise(6);
     // One element in fifty is twenty times as large, so that most others fall into two halves.
@@ -185,7 +183,7 @@ fn upper_halves_find_the_greatest_logits_of_rows_with_outliers() {
         let mut x = normal(&mut noise, columns);
         // Activations in which few elements are most of the norm.
         x.iter_mut().skip(round).step_by(100).for_each(|x| *x *= 30.0);
-        head.check(Form::Int8, Isa::best(), &x, Demand::Top(1), &[]);
-        head.check(Form::Int8, Isa::best(), &x, Demand::Top(20), &[]);
+        head.check(Form::Int4, Isa::best(), &x, Demand::Top(1), &[]);
+        head.check(Form::Int4, Isa::best(), &x, Demand::Top(20), &[]);
     }
 }

@@ -183,7 +183,7 @@ pub struct Config {
     #[arg(long, value_name = "TYPE", help_heading = "Compute", default_value = "exact")]
     pub head: Head,
     /// Tokens of a prompt that are computed at once; a cancelled request stops between two such batches
-    #[arg(long, visible_alias = "batch-size", value_name = "N", help_heading = "Compute", default_value = "128", value_parser = within(1..=1_024_usize))]
+    #[arg(long, visible_alias = "batch-size", value_name = "N", help_heading = "Compute", default_value = "192", value_parser = within(1..=1_024_usize))]
     pub ubatch_size: usize,
 
     /// Address or host name to listen on

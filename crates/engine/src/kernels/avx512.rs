@@ -6,8 +6,8 @@ use std::arch::x86_64::{__m512, __m512i};
 
 use half::f16;
 
-use super::int8::{NibbleSums, NibbleTile, WideQuad};
 use super::isa::Kernel;
+use super::nibbles::{NibbleSums, NibbleTile, WideQuad};
 use super::operations::operations;
 use super::simd::{LANES, Simd, multiply_floats};
 use super::stream::fetch_ahead;

@@ -171,7 +171,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::Checkpoint;
     use crate::checkpoint::tests::small_model;
-    use crate::kernels::int8::tests::{Noise, normal, pool, rows};
+    use crate::kernels::nibbles::tests::{Noise, normal, pool, rows};
 
     const ROWS: usize = 37;
 

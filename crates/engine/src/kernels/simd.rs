@@ -6,7 +6,7 @@
 
 use half::f16;
 
-use super::int8::{NIBBLE_COLUMNS, NibbleSums, NibbleTile, WideQuad};
+use super::nibbles::{NIBBLE_COLUMNS, NibbleSums, NibbleTile, WideQuad};
 use super::ternary::{QUADS, Quad, TILE_COLUMNS, TILE_ROWS, Tile, UnpackedTile};
 
 /// Sixteen f32, or anything else that comes in sixteens.

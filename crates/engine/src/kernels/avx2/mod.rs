@@ -1,6 +1,42 @@
 //! AVX2 with FMA and F16C: eight f32 lanes a register, used in pairs; int8 products with or without AVX-VNNI.
 #![expect(unsafe_code, reason = "intrinsics; the token proves that the CPU has them")]
 
+/// The products of a token, from the functions of the same names beside it.
+macro_rules! products {
+    ($token:ty) => {
+        impl super::Products for $token {
+            #[inline(always)]
+            fn dot_tiles(self, tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
+                // SAFETY: holding the token proves that the CPU has the instructions.
+                unsafe { dot_tiles(tiles, x, sums) }
+            }
+
+            #[inline(always)]
+            fn dot_unpacked<const N: usize, const T: usize>(
+                self,
+                tiles: [&[UnpackedTile]; N],
+                x: &[Quad],
+                sums: &mut [[[i32; TILE_ROWS]; N]],
+            ) {
+                // SAFETY: as above.
+                unsafe { dot_unpacked::<N, T>(tiles, x, sums) }
+            }
+
+            #[inline(always)]
+            fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
+                // SAFETY: as above.
+                unsafe { dot_nibbles(tiles, x, sums) }
+            }
+
+            #[inline(always)]
+            fn multiply_registers(self, rounds: usize) -> u64 {
+                // SAFETY: as above.
+                unsafe { multiply_registers(rounds) }
+            }
+        }
+    };
+}
+
 mod vnni;
 mod words;
 
@@ -9,8 +45,8 @@ use std::arch::x86_64::{__m256, __m256i};
 
 use half::f16;
 
-use super::int8::{NibbleSums, NibbleTile, WideQuad};
 use super::isa::Kernel;
+use super::nibbles::{NibbleSums, NibbleTile, WideQuad};
 use super::operations::operations;
 use super::simd::{LANES, Simd, multiply_floats};
 use super::stream::fetch_ahead;

@@ -3,8 +3,8 @@
 use std::arch::x86_64 as x86;
 use std::arch::x86_64::__m256i;
 
-use super::{PARTS, Products, ROWS, broadcast, load, quads};
-use crate::kernels::int8::{NibbleSums, NibbleTile, WideQuad};
+use super::{PARTS, ROWS, broadcast, load, quads};
+use crate::kernels::nibbles::{NibbleSums, NibbleTile, WideQuad};
 use crate::kernels::stream::fetch_ahead;
 use crate::kernels::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 
@@ -12,36 +12,7 @@ use crate::kernels::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::kernels) struct Vnni(pub(super) ());
 
-impl Products for Vnni {
-    #[inline(always)]
-    fn dot_tiles(self, tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
-        // SAFETY: holding the token proves that the CPU has the instructions.
-        unsafe { dot_tiles(tiles, x, sums) }
-    }
-
-    #[inline(always)]
-    fn dot_unpacked<const N: usize, const T: usize>(
-        self,
-        tiles: [&[UnpackedTile]; N],
-        x: &[Quad],
-        sums: &mut [[[i32; TILE_ROWS]; N]],
-    ) {
-        // SAFETY: as above.
-        unsafe { dot_unpacked::<N, T>(tiles, x, sums) }
-    }
-
-    #[inline(always)]
-    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
-        // SAFETY: as above.
-        unsafe { dot_nibbles(tiles, x, sums) }
-    }
-
-    #[inline(always)]
-    fn multiply_registers(self, rounds: usize) -> u64 {
-        // SAFETY: as above.
-        unsafe { multiply_registers(rounds) }
-    }
-}
+products!(Vnni);
 
 /// Adds a register of sums to eight of memory.
 #[inline]

@@ -4,8 +4,8 @@ use super::{Searchable, ShortCopy};
 use crate::kernels::Isa;
 use crate::kernels::disjoint::Disjoint;
 use crate::kernels::elementary::greatest;
-use crate::kernels::int8::{Group, IntMatrix, Wide, estimates};
 use crate::kernels::isa::Kernel;
+use crate::kernels::nibbles::{Group, IntMatrix, Wide, estimates};
 use crate::kernels::simd::{LANES, Simd};
 use crate::pool::Pool;
 

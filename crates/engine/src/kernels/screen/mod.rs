@@ -18,7 +18,7 @@ mod search;
 pub use search::{Candidate, Demand, Search};
 
 use super::floats::FloatMatrix;
-use super::int8::{Int4Matrix, Int8Matrix};
+use super::nibbles::{Int4Matrix, Int8Matrix};
 
 /// A head that can be searched; both are of the same matrix.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! The search against computing everything.
 
 use super::*;
-use crate::kernels::int8::tests::{Noise, normal, pool, rounded, rows};
+use crate::kernels::nibbles::tests::{Noise, normal, pool, rounded, rows};
 use crate::kernels::{FloatMatrix, Isa, logits};
 
 struct Head {

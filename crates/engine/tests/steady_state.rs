@@ -169,8 +169,17 @@ fn calls_of(work: impl FnOnce()) -> (usize, usize) {
     (CALLS.load(Ordering::SeqCst), LAST_SIZE.load(Ordering::SeqCst))
 }
 
+/// A pool whose threads have all begun to work: a thread that starts allocates, however late the system lets it run.
 fn pool(threads: usize) -> Pool {
-    Pool::new(NonZeroUsize::new(threads).unwrap()).unwrap()
+    let mut pool = Pool::new(NonZeroUsize::new(threads).unwrap()).unwrap();
+    let begun = AtomicUsize::new(0);
+    pool.run(threads, |_| {
+        begun.fetch_add(1, Ordering::SeqCst);
+        while begun.load(Ordering::SeqCst) < threads {
+            std::thread::yield_now();
+        }
+    });
+    pool
 }
 
 fn load(threads: usize, cache_type: CacheType, head: HeadType) -> Inference {

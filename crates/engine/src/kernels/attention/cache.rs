@@ -57,9 +57,10 @@ pub(super) trait Element: Pod + Send + Sync {
 impl Element for f16 {
     fn convert(values: &[f32]) -> [Self; WIDTH] {
         // Saturated: an infinite key would turn a whole sequence into NaN.
+        const LARGEST: f32 = f16::MAX.to_f32_const();
         let (mut limited, mut out) = ([0.0; WIDTH], [Self::ZERO; WIDTH]);
         for (limited, value) in limited.iter_mut().zip(values) {
-            *limited = value.clamp(f16::MIN.to_f32(), f16::MAX.to_f32());
+            *limited = value.clamp(-LARGEST, LARGEST);
         }
         out.convert_from_f32_slice(&limited);
         out

@@ -65,7 +65,7 @@ pub(crate) const ALL: [fn(&mut Pool) -> Case; 12] = [
             floors(35.0, 35.0, 60.0),
         )
     },
-    |_| head("head, all logits", floors(6.0, 8.0, 10.0)),
+    |_| head("head, all logits", floors(6.0, 8.0, 20.0)),
     |pool| search("head, search of the best 40", pool, floors(8.0, 8.0, 9.0)),
 ];
 

@@ -17,7 +17,7 @@ const SMALLEST_ABSMAX: f32 = 1e-5;
 
 /// `[rows, columns]` of int8 codes; a value is `code * scale` of its row. Columns beyond the last are zero.
 ///
-/// Twelve rows lie side by side, four columns of one, then the same four of the next: a product reads them in one stream.
+/// Rows lie side by side in blocks, four columns of one, then the same four of the next: a product reads them in one stream.
 /// The last block is as wide as rows are left.
 #[derive(Debug)]
 pub struct Activations {
@@ -195,22 +195,17 @@ impl Kernel for NormQuantize<'_> {
         let inverse = simd.splat(inverse_rms(simd, self.x, self.columns, self.eps));
         let x = self.x.as_chunks::<LANES>().0;
         let weight = self.weight.as_chunks::<LANES>().0;
-        // The normed row is computed twice rather than stored. Four of each hide the latency.
-        let mut absmax = [simd.splat(0.0); 4];
-        for (x, weight) in x.chunks(4).zip(weight.chunks(4)) {
-            for ((x, weight), absmax) in x.iter().zip(weight).zip(&mut absmax) {
-                *absmax = simd.max(simd.abs(normed(simd, x, inverse, weight)), *absmax);
-            }
+        // The normed row is computed twice rather than stored.
+        let mut absmax = simd.splat(0.0);
+        for (x, weight) in x.iter().zip(weight) {
+            absmax = simd.max(simd.abs(normed(simd, x, inverse, weight)), absmax);
         }
-        let absmax = simd.max(simd.max(absmax[0], absmax[1]), simd.max(absmax[2], absmax[3]));
         let absmax = largest(simd, absmax).max(SMALLEST_ABSMAX);
         let (factor, lowest, highest) = (simd.splat(127.0 / absmax), simd.splat(-128.0), simd.splat(127.0));
         // Sums of fewer than 2^17 codes in a lane are exact.
         let mut sums = simd.splat(0.0);
         let quads = self.codes.chunks_mut(self.width * LANES / 4);
         for ((quads, x), weight) in quads.zip(x).zip(weight) {
-            // The row after the next of the rows in memory, which this or the other thread needs soon.
-            simd.prefetch(x.as_ptr().wrapping_add(self.x.len()).cast());
             let code = simd.round(simd.mul(normed(simd, x, inverse, weight), factor));
             let code = simd.min(simd.max(code, lowest), highest);
             sums = simd.add(sums, code);

@@ -110,22 +110,26 @@ impl FloatMatrix {
 
     /// A matrix of F32 from memory; values: `[rows, columns]`.
     pub fn from_f32(values: &[f32], columns: usize) -> io::Result<Self> {
-        let mut bytes = Buffer::zeroed(size_of_val(values))?;
-        for (bytes, value) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
-            *bytes = value.to_le_bytes();
-        }
-        let (rows, row_bytes) = (values.len() / columns, columns * size_of::<f32>());
-        Ok(Self { storage: Storage::Memory(bytes), tensor_type: TensorType::F32, rows, columns, row_bytes })
+        Self::in_memory(TensorType::F32, values, columns, f32::to_le_bytes)
     }
 
     /// A matrix of F16 from memory; values: `[rows, columns]`.
     pub fn from_f16(values: &[f16], columns: usize) -> io::Result<Self> {
+        Self::in_memory(TensorType::F16, values, columns, f16::to_le_bytes)
+    }
+
+    fn in_memory<T: Copy, const B: usize>(
+        tensor_type: TensorType,
+        values: &[T],
+        columns: usize,
+        to_bytes: impl Fn(T) -> [u8; B],
+    ) -> io::Result<Self> {
         let mut bytes = Buffer::zeroed(size_of_val(values))?;
-        for (bytes, value) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
-            *bytes = value.to_le_bytes();
+        for (bytes, &value) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
+            *bytes = to_bytes(value);
         }
-        let (rows, row_bytes) = (values.len() / columns, columns * size_of::<f16>());
-        Ok(Self { storage: Storage::Memory(bytes), tensor_type: TensorType::F16, rows, columns, row_bytes })
+        let (rows, row_bytes) = (values.len() / columns, columns * B);
+        Ok(Self { storage: Storage::Memory(bytes), tensor_type, rows, columns, row_bytes })
     }
 
     /// Number of rows: the vocabulary.

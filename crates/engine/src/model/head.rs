@@ -30,11 +30,11 @@ pub(super) struct Head {
     /// `None` when the embedding is also the output head.
     output: Option<FloatMatrix>,
     /// A shorter copy of the output head.
-    copy: Copy,
+    copy: HeadCopy,
 }
 
 #[derive(Debug)]
-enum Copy {
+enum HeadCopy {
     /// The head is so small that reading it whole is as good.
     None,
     /// Searched for the greatest logits.
@@ -63,10 +63,10 @@ impl Head {
         let output = if tied_head { None } else { Some(open("output.weight")?) };
         let rows = output.as_ref().unwrap_or(&embedding);
         let copy = match head {
-            HeadType::Exact if vocab_size * hidden < WORTH_SEARCHING => Copy::None,
-            HeadType::Exact => Copy::Search8(Int8Matrix::round(pool, isa, rows)?),
-            HeadType::Q8 => Copy::Head(Int8Matrix::round(pool, isa, rows)?),
-            HeadType::Q4 => Copy::Search4(Int4Matrix::round(pool, isa, rows)?),
+            HeadType::Exact if vocab_size * hidden < WORTH_SEARCHING => HeadCopy::None,
+            HeadType::Exact => HeadCopy::Search8(Int8Matrix::round(pool, isa, rows)?),
+            HeadType::Q8 => HeadCopy::Head(Int8Matrix::round(pool, isa, rows)?),
+            HeadType::Q4 => HeadCopy::Search4(Int4Matrix::round(pool, isa, rows)?),
         };
         Ok(Self { embedding, output, copy })
     }
@@ -85,7 +85,7 @@ impl Head {
         wide: &mut Vec<Wide>,
         out: &mut [f32],
     ) -> Result<(), QuantError> {
-        if let Copy::Head(head) = &self.copy {
+        if let HeadCopy::Head(head) = &self.copy {
             int8_logits(pool, isa, head, x, wide, out);
             return Ok(());
         }
@@ -95,9 +95,9 @@ impl Head {
     /// What finds the greatest logits without computing all; `None` when computing all is as good.
     pub(super) fn searchable(&self) -> Option<Searchable<'_>> {
         let copy = match &self.copy {
-            Copy::None | Copy::Head(_) => return None,
-            Copy::Search8(copy) => ShortCopy::Int8(copy),
-            Copy::Search4(copy) => ShortCopy::Int4(copy),
+            HeadCopy::None | HeadCopy::Head(_) => return None,
+            HeadCopy::Search8(copy) => ShortCopy::Int8(copy),
+            HeadCopy::Search4(copy) => ShortCopy::Int4(copy),
         };
         Some(Searchable { exact: self.exact(), copy })
     }
@@ -105,9 +105,9 @@ impl Head {
     /// What decoding a token reads, except the few rows whose logits are computed after a search.
     pub(super) fn buffer(&self) -> &[u8] {
         match &self.copy {
-            Copy::None => self.exact().as_bytes(),
-            Copy::Search8(copy) | Copy::Head(copy) => copy.as_bytes(),
-            Copy::Search4(copy) => copy.as_bytes(),
+            HeadCopy::None => self.exact().as_bytes(),
+            HeadCopy::Search8(copy) | HeadCopy::Head(copy) => copy.as_bytes(),
+            HeadCopy::Search4(copy) => copy.as_bytes(),
         }
     }
 

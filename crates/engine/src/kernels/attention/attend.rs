@@ -154,13 +154,13 @@ impl<E: Element> Task<'_, E> {
         while done < queries.len() {
             let size = together::<S>(queries.len() - done);
             macro_rules! attend {
-                ($n:literal) => {{
+                ($n:expr) => {{
                     let mut positions = [0; $n];
                     for (n, positions) in (first + done..).zip(&mut positions) {
                         *positions = BLOCK.min(self.places[row + n / group].position + 1 - block * BLOCK);
                     }
-                    if let Some(queries) = queries[done..].first_chunk::<$n>() {
-                        Partial::of_block::<S, E, $n>(
+                    if let Some(queries) = queries[done..].first_chunk::<{ $n }>() {
+                        Partial::of_block::<S, E, { $n }>(
                             simd,
                             queries,
                             head_dim,
@@ -176,7 +176,7 @@ impl<E: Element> Task<'_, E> {
                 2 => attend!(2),
                 3 => attend!(3),
                 4 => attend!(4),
-                _ => attend!(12),
+                _ => attend!(QUERIES),
             }
             done += size;
         }

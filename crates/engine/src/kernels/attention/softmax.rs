@@ -11,6 +11,7 @@ use crate::kernels::simd::{LANES, Simd};
 pub(super) const QUERIES: usize = 12;
 
 /// How many of `left` queries to attend for together: as many as there are registers for two sums each.
+#[inline(always)]
 pub(super) fn together<S: Simd>(left: usize) -> usize {
     if left >= QUERIES && S::REGISTERS > 2 * QUERIES { QUERIES } else { left.min(4) }
 }

@@ -228,6 +228,32 @@ fn exp2_integral(a: __m256) -> __m256 {
     x86::_mm256_castsi256_ps(x86::_mm256_slli_epi32::<23>(exponent))
 }
 
+/// Adds a register of sums to eight of memory.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn add(total: __m256i, sums: &mut [i32]) {
+    let sums: &mut [i32] = &mut sums[..ROWS];
+    // SAFETY: `sums` has eight elements.
+    unsafe {
+        let before = x86::_mm256_loadu_si256(sums.as_ptr().cast());
+        x86::_mm256_storeu_si256(sums.as_mut_ptr().cast(), x86::_mm256_add_epi32(before, total));
+    }
+}
+
+/// Sums that do not wait for each other: more than the latency of any product on two ports.
+const PEAK_SUMS: usize = 12;
+
+/// What measuring the peak starts from: equal sums would be one to the compiler.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn peak_sums() -> [__m256i; PEAK_SUMS] {
+    let mut sums = [x86::_mm256_setzero_si256(); PEAK_SUMS];
+    for (index, sum) in sums.iter_mut().enumerate() {
+        *sum = x86::_mm256_set1_epi8(std::hint::black_box(index as i8));
+    }
+    sums
+}
+
 /// Four int8 activations in each 32-bit lane.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]

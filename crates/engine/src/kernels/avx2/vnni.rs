@@ -1,9 +1,8 @@
 //! Four products a 32-bit lane and instruction.
 
 use std::arch::x86_64 as x86;
-use std::arch::x86_64::__m256i;
 
-use super::{PARTS, ROWS, broadcast, load, quads};
+use super::{PARTS, PEAK_SUMS, ROWS, add, broadcast, load, peak_sums, quads};
 use crate::kernels::nibbles::{NibbleSums, NibbleTile, WideQuad};
 use crate::kernels::stream::fetch_ahead;
 use crate::kernels::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
@@ -13,18 +12,6 @@ use crate::kernels::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 pub(in crate::kernels) struct Vnni(pub(super) ());
 
 products!(Vnni);
-
-/// Adds a register of sums to eight of memory.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-fn add(total: __m256i, sums: &mut [i32]) {
-    let sums: &mut [i32] = &mut sums[..ROWS];
-    // SAFETY: `sums` has eight elements.
-    unsafe {
-        let before = x86::_mm256_loadu_si256(sums.as_ptr().cast());
-        x86::_mm256_storeu_si256(sums.as_mut_ptr().cast(), x86::_mm256_add_epi32(before, total));
-    }
-}
 
 /// Fields 1 and 3 are multiplied where they stand, four-fold, and their own sum is shifted down at the end.
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
@@ -111,18 +98,11 @@ fn dot_unpacked<const N: usize, const T: usize>(
     }
 }
 
-/// Sums that do not wait for each other: more than the latency of the instruction on two ports.
-const PEAK_SUMS: usize = 12;
-
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
 fn multiply_registers(rounds: usize) -> u64 {
-    let mut sums = [x86::_mm256_setzero_si256(); PEAK_SUMS];
+    let mut sums = peak_sums();
     let (a, b) =
         (x86::_mm256_set1_epi8(std::hint::black_box(1)), x86::_mm256_set1_epi8(std::hint::black_box(2)));
-    for (index, sum) in sums.iter_mut().enumerate() {
-        // Equal sums would be one to the compiler.
-        *sum = x86::_mm256_set1_epi32(std::hint::black_box(index as i32));
-    }
     for _ in 0..rounds {
         for sum in &mut sums {
             *sum = x86::_mm256_dpbusd_avx_epi32(*sum, a, b);

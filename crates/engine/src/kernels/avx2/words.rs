@@ -3,7 +3,7 @@
 use std::arch::x86_64 as x86;
 use std::arch::x86_64::__m256i;
 
-use super::{PARTS, ROWS, broadcast, load, quads};
+use super::{PARTS, PEAK_SUMS, ROWS, add, broadcast, load, peak_sums, quads};
 use crate::kernels::nibbles::{NibbleSums, NibbleTile, WideQuad};
 use crate::kernels::stream::fetch_ahead;
 use crate::kernels::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
@@ -27,12 +27,7 @@ products!(Words);
 #[target_feature(enable = "avx2,fma,f16c")]
 fn flush<const SHIFT: i32>(words: __m256i, sums: &mut [i32]) {
     let pairs = x86::_mm256_srai_epi32::<SHIFT>(x86::_mm256_madd_epi16(words, x86::_mm256_set1_epi16(1)));
-    let sums: &mut [i32] = &mut sums[..ROWS];
-    // SAFETY: `sums` has eight elements.
-    unsafe {
-        let before = x86::_mm256_loadu_si256(sums.as_ptr().cast());
-        x86::_mm256_storeu_si256(sums.as_mut_ptr().cast(), x86::_mm256_add_epi32(before, pairs));
-    }
+    add(pairs, sums);
 }
 
 /// Fields 1 and 3 are multiplied where they stand, four-fold, and their own sum is shifted down at the end of a run.
@@ -149,18 +144,11 @@ fn sum_of_run<const T: usize>(quads: &[[[u8; 64]; 2]], x: &[[Quad; T]], half: us
     totals
 }
 
-/// Sums that do not wait for each other: more than the latency of both instructions on two ports.
-const PEAK_SUMS: usize = 12;
-
 #[target_feature(enable = "avx2,fma,f16c")]
 fn multiply_registers(rounds: usize) -> u64 {
-    let mut sums = [x86::_mm256_setzero_si256(); PEAK_SUMS];
+    let mut sums = peak_sums();
     let (a, b) =
         (x86::_mm256_set1_epi8(std::hint::black_box(1)), x86::_mm256_set1_epi8(std::hint::black_box(2)));
-    for (index, sum) in sums.iter_mut().enumerate() {
-        // Equal sums would be one to the compiler.
-        *sum = x86::_mm256_set1_epi8(std::hint::black_box(index as i8));
-    }
     for _ in 0..rounds {
         for sum in &mut sums {
             // What is multiplied changes: the compiler would take a constant product out of the loop.

@@ -167,7 +167,7 @@ impl Product<'_> {
             *sums = [self.start(token); N];
         }
         let row_tiles = self.w.tile_row(tile_row).len();
-        for (index, strip) in (0..row_tiles).step_by(STRIP).enumerate() {
+        for strip in (0..row_tiles).step_by(STRIP) {
             let end = row_tiles.min(strip + STRIP);
             let mut ahead = [std::ptr::null(); N];
             for n in 0..N {
@@ -188,12 +188,14 @@ impl Product<'_> {
                         *ahead = ahead.wrapping_add(LINE);
                     }
                 }
-                // Another core may have the lines of the outputs: they are asked for over several strips.
-                for token in (first + index..first + sums.len()).step_by(row_tiles.div_ceil(STRIP)) {
-                    for n in 0..N {
-                        let out = self.out(tile_row + n, token).as_ptr_range();
-                        simd.prefetch_for_writing(out.start);
-                        simd.prefetch_for_writing(out.end.wrapping_sub(1));
+                if end == row_tiles {
+                    // Another core may have the lines of the outputs, and they lie on as many pages as there are tokens.
+                    for token in first..first + sums.len() {
+                        for n in 0..N {
+                            let out = self.out(tile_row + n, token).as_ptr_range();
+                            simd.prefetch_for_writing(out.start);
+                            simd.prefetch_for_writing(out.end.wrapping_sub(1));
+                        }
                     }
                 }
                 let x = &self.x.block(first / BLOCK_TOKENS)[strip * QUADS * sums.len()..];

@@ -195,11 +195,14 @@ impl Kernel for NormQuantize<'_> {
         let inverse = simd.splat(inverse_rms(simd, self.x, self.columns, self.eps));
         let x = self.x.as_chunks::<LANES>().0;
         let weight = self.weight.as_chunks::<LANES>().0;
-        // The normed row is computed twice rather than stored.
-        let mut absmax = simd.splat(0.0);
-        for (x, weight) in x.iter().zip(weight) {
-            absmax = simd.max(simd.abs(normed(simd, x, inverse, weight)), absmax);
+        // The normed row is computed twice rather than stored. Four maxima hide the latency.
+        let mut absmax = [simd.splat(0.0); 4];
+        for (x, weight) in x.chunks(4).zip(weight.chunks(4)) {
+            for ((x, weight), absmax) in x.iter().zip(weight).zip(&mut absmax) {
+                *absmax = simd.max(simd.abs(normed(simd, x, inverse, weight)), *absmax);
+            }
         }
+        let absmax = simd.max(simd.max(absmax[0], absmax[1]), simd.max(absmax[2], absmax[3]));
         let absmax = largest(simd, absmax).max(SMALLEST_ABSMAX);
         let (factor, lowest, highest) = (simd.splat(127.0 / absmax), simd.splat(-128.0), simd.splat(127.0));
         // Sums of fewer than 2^17 codes in a lane are exact.

@@ -78,6 +78,15 @@ impl Isa {
         }
     }
 
+    /// Whether adding looked-up sums is faster than multiplying many tokens: where no instruction multiplies four int8 a lane.
+    pub(super) fn looks_up(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2(_) => true,
+            _ => false,
+        }
+    }
+
     /// Runs the version of `kernel` that was compiled for this instruction set.
     #[inline]
     pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {

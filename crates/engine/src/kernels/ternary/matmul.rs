@@ -1,10 +1,12 @@
 //! Products of a ternary matrix with one or many rows of int8 activations.
 //!
 //! One row (decode) is multiplied straight from the packed tiles, at the speed of memory. For more rows (prefill) a strip of
-//! tiles is unpacked once into the first-level cache and used for all of them. Both give the same integers.
+//! tiles is unpacked once into the first-level cache and used for all of them, or sums are looked up (`lookup`), whatever is
+//! faster. All give the same integers.
 
 use std::ops::Range;
 
+use super::lookup::{LOOKUP_TILE_ROWS, LOOKUP_TOKENS, LookedUp};
 use super::{BLOCK_TOKENS, QUADS, TILE_ROWS, TernaryMatrix, Tile, UnpackedTile};
 use crate::checkpoint::Activation;
 use crate::kernels::Isa;
@@ -23,7 +25,11 @@ const TOKENS: usize = 44 * BLOCK_TOKENS;
 const STRIP: usize = 32;
 /// Cache lines of the next strip that are fetched with each block of tokens: all, by the end of a full chunk of them.
 const LINES_A_BLOCK: usize = (STRIP * size_of::<Tile>() / LINE).div_ceil(TOKENS / BLOCK_TOKENS);
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
+/// Tokens from which on looking up sums for 32 tokens is faster than multiplying for those that there are.
+const LOOKUP_FROM: usize = 20;
+/// Rows of tiles below which looking up is not worth the tables.
+const LOOKUP_LEAST_TILE_ROWS: usize = 16;
 
 /// `out = x · wᵀ`; x: `[tokens, columns]`, out: `[tokens, rows]`.
 pub fn matmul(pool: &mut Pool, isa: Isa, w: &TernaryMatrix, x: &Activations, out: &mut Rows) {
@@ -72,6 +78,20 @@ fn run(pool: &mut Pool, isa: Isa, w: &TernaryMatrix, x: &Activations, out: &mut 
     let product = Product { w, x, out: Disjoint::new(out.padded_mut()), stride, epilogue };
     if x.rows() == 1 {
         pool.run_ranges(w.tile_rows(), |tile_rows| isa.run(OneToken { product: &product, tile_rows }));
+    } else if isa.looks_up() && x.rows() >= LOOKUP_FROM {
+        let (blocks, tile_rows) = (x.rows().div_ceil(LOOKUP_TOKENS), w.tile_rows());
+        // Enough pieces for threads that are delayed, unless that makes them too small.
+        let wanted = (3 * pool.threads()).div_ceil(blocks).min(tile_rows.div_ceil(LOOKUP_LEAST_TILE_ROWS));
+        let parts = tile_rows.div_ceil(LOOKUP_TILE_ROWS).max(wanted);
+        // The same weights for all tokens one after the other: they stay in a cache.
+        pool.run(parts * blocks, |piece| {
+            let (part, first) = (piece / blocks, piece % blocks * LOOKUP_TOKENS);
+            isa.run(LookedUp {
+                product: &product,
+                tile_rows: part * tile_rows / parts..(part + 1) * tile_rows / parts,
+                tokens: first..x.rows().min(first + LOOKUP_TOKENS),
+            });
+        });
     } else {
         pool.run_ranges(w.tile_rows().div_ceil(2), |pairs| {
             let tile_rows = 2 * pairs.start..w.tile_rows().min(2 * pairs.end);
@@ -94,9 +114,9 @@ impl<const N: usize> Space<N> {
 }
 
 /// What is multiplied, and where the results go.
-struct Product<'a> {
-    w: &'a TernaryMatrix,
-    x: &'a Activations,
+pub(super) struct Product<'a> {
+    pub(super) w: &'a TernaryMatrix,
+    pub(super) x: &'a Activations,
     out: Disjoint<'a, f32>,
     stride: usize,
     epilogue: Epilogue,
@@ -229,7 +249,7 @@ impl Product<'_> {
 
     /// From sums to outputs: scales and applies the epilogue.
     #[inline(always)]
-    fn finish<S: Simd>(&self, simd: S, tile_row: usize, token: usize, sums: &[i32; TILE_ROWS]) {
+    pub(super) fn finish<S: Simd>(&self, simd: S, tile_row: usize, token: usize, sums: &[i32; TILE_ROWS]) {
         let x_scale = simd.splat(self.x.scale(token));
         let [low, high] = sums.as_chunks::<LANES>().0 else { return };
         let [low_scale, high_scale] = self.w.scales(tile_row).as_chunks::<LANES>().0 else { return };

@@ -181,6 +181,15 @@ impl TernaryMatrix {
         &self.tiles[index * self.row_tiles..(index + 1) * self.row_tiles]
     }
 
+    pub(super) fn row_tiles(&self) -> usize {
+        self.row_tiles
+    }
+
+    #[inline(always)]
+    pub(super) fn tile(&self, row: usize, column: usize) -> &Tile {
+        &self.tile_row(row)[column]
+    }
+
     pub(super) fn scales(&self, tile_row: usize) -> &[f32; TILE_ROWS] {
         &self.scales.as_chunks().0[tile_row]
     }

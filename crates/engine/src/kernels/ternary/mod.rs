@@ -3,6 +3,7 @@
 //! A weight is stored as its code 0, 1 or 2 for -1, 0 or +1, because the multiplication instructions take unsigned by signed
 //! bytes; the sum of the activations is subtracted from the dot product of the codes. One layout serves every instruction set.
 
+mod lookup;
 mod matmul;
 mod matrix;
 
@@ -70,6 +71,12 @@ impl Tile {
         };
         let packed = word(0) | word(1) | word(2) | word(3);
         self.0[4 * row..4 * row + 4].copy_from_slice(&packed.to_le_bytes());
+    }
+
+    /// The four bytes of each row.
+    #[inline(always)]
+    pub(super) fn rows(&self) -> &[[u8; 4]] {
+        self.0.as_chunks().0
     }
 
     /// Rows 0 to 15 and rows 16 to 31.

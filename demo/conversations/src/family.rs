@@ -5,6 +5,7 @@ use crate::random::Random;
 
 /// Questions that mean the same and their answers; for a table, those of each row.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a yes or no that the text files state by itself")]
 pub struct Family {
     pub(crate) name: String,
     /// The file that it is from, without `.toml`.

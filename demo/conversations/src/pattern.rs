@@ -1,7 +1,7 @@
 //! `"{hi|hello} {there|}"` → all texts that it stands for, or one at random.
 //!
 //! A group in braces is a choice between texts (one may be empty), the name of a list of phrases, or the name of a slot that a
-//! table's row fills. Groups do not nest: a list of patterns says the same and is easier to read.
+//! table's row fills. A choice may name lists of phrases too. Groups do not nest: a list of patterns says the same and is easier to read.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,9 @@ impl Pattern {
                 pieces.push(Piece::Text(before.to_owned()));
             }
             pieces.push(if group.contains('|') {
-                Piece::Choice(group.split('|').map(str::to_owned).collect())
+                let named =
+                    |choice| phrases.get(choice).cloned().unwrap_or_else(|| vec![str::to_owned(choice)]);
+                Piece::Choice(group.split('|').flat_map(named).collect())
             } else if let Some(slot) = slots.iter().position(|slot| slot == group) {
                 Piece::Slot(slot)
             } else if let Some(phrases) = phrases.get(group) {

@@ -70,10 +70,9 @@ impl Generated {
             }
             Self::Products => pairs(0..=10, 0..=10).map(|(a, b)| three(a, b, a * b)).collect(),
             Self::Quotients => pairs(1..=10, 1..=10).map(|(a, b)| three(a * b, b, a)).collect(),
-            Self::Greater => pairs(0..=20, 0..=20)
-                .filter(|(a, b)| a != b)
-                .map(|(a, b)| three(a, b, a.max(b)))
-                .collect(),
+            Self::Greater => {
+                pairs(0..=20, 0..=20).filter(|(a, b)| a != b).map(|(a, b)| three(a, b, a.max(b))).collect()
+            }
             Self::Doubles => (0..=20).map(|a| two(a, (2 * a).to_string())).collect(),
             Self::Halves => (0..=20).map(|a| two(2 * a, a.to_string())).collect(),
             Self::Successors => (0..=30).map(|a| two(a, (a + 1).to_string())).collect(),
@@ -89,8 +88,27 @@ impl Generated {
 }
 
 const NAMES: [&str; 21] = [
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
-    "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+    "twenty",
 ];
 
 /// In digits, and as a word where it is short. Digits come first: that is how answers write numbers.
@@ -105,20 +123,17 @@ fn large_numbers() -> Vec<Row> {
     let mut random = Random::new(1);
     let cell = |value: usize| vec![value.to_string()];
     let mut number = |digits: u32| 10_usize.pow(digits - 1) * 5 + random.below(10_usize.pow(digits - 1) * 5);
-    (0..300)
-        .map(|row| vec![cell(number(2 + row % 4)), cell(number(2 + (row / 4) % 3))])
-        .collect()
+    (0..300).map(|row| vec![cell(number(2 + row % 4)), cell(number(2 + (row / 4) % 3))]).collect()
 }
 
 /// Words like "blimu", each once.
 fn nonsense() -> Vec<Row> {
     const BEGIN: [&str; 24] = [
-        "bl", "br", "d", "dr", "f", "fl", "g", "gl", "h", "k", "kr", "m", "n", "pl", "qu", "r", "sk", "sn", "t",
-        "tr", "v", "w", "y", "z",
+        "bl", "br", "d", "dr", "f", "fl", "g", "gl", "h", "k", "kr", "m", "n", "pl", "qu", "r", "sk", "sn",
+        "t", "tr", "v", "w", "y", "z",
     ];
     const MIDDLE: [&str; 10] = ["a", "e", "i", "o", "u", "ee", "oo", "au", "y", "ia"];
-    const END: [&str; 14] =
-        ["b", "ck", "f", "g", "lix", "m", "n", "nk", "p", "rt", "x", "zzle", "mbo", "do"];
+    const END: [&str; 14] = ["b", "ck", "f", "g", "lix", "m", "n", "nk", "p", "rt", "x", "zzle", "mbo", "do"];
     let mut random = Random::new(2);
     let words: std::collections::BTreeSet<String> = (0..600)
         .map(|_| {

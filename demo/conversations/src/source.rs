@@ -151,8 +151,10 @@ pub(crate) fn load() -> Result<Source, LoadError> {
 
 fn load_from(files: &[(&str, &str)], phrases: &str) -> Result<Source, LoadError> {
     let Phrases { phrases, manner } = parse("phrases", phrases)?;
-    let phrases =
-        phrases.into_iter().map(|(name, list)| (name, list.split('|').map(str::to_owned).collect())).collect();
+    let phrases = phrases
+        .into_iter()
+        .map(|(name, list)| (name, list.split('|').map(str::to_owned).collect()))
+        .collect();
     let mut sources = Vec::new();
     let mut shares = BTreeMap::new();
     for (theme, text) in files {
@@ -255,7 +257,10 @@ impl Builder<'_> {
         let mut held_out_manners = BTreeSet::new();
         for (name, term) in uses {
             let Some(manner) = self.manner.get(name) else {
-                return Err(LoadError::UnknownManner { family: source.name.clone(), unknown: name.to_owned() });
+                return Err(LoadError::UnknownManner {
+                    family: source.name.clone(),
+                    unknown: name.to_owned(),
+                });
             };
             ask.extend(manner.ask.iter().map(|ask| ask.replace("{term}", term)));
             if held_out_manners.insert(name) && !manner.held_out.is_empty() {
@@ -306,7 +311,8 @@ fn table(source: &FamilySource) -> (Vec<String>, Vec<Row>) {
 mod tests {
     use super::*;
 
-    const SHARED: &str = "phrases.hi = 'hi|hello'\n[manner.one]\nask = ['what is {term}']\nheld_out = ['tell of {term}']";
+    const SHARED: &str =
+        "phrases.hi = 'hi|hello'\n[manner.one]\nask = ['what is {term}']\nheld_out = ['tell of {term}']";
 
     fn error(text: &str) -> String {
         match load_from(&[("test", text)], SHARED) {

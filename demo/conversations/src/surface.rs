@@ -7,25 +7,72 @@ use crate::words::normalized;
 
 /// Put before a question that begins with a question word.
 const BEFORE_QUESTIONS: &[&str] = &[
-    "hey,", "hi,", "hello,", "so", "ok,", "ok, so", "and", "please tell me", "tell me", "can you tell me",
-    "could you tell me", "do you know", "i want to know", "i would like to know", "quick question:",
-    "i have a question:", "um,", "well,", "sorry,", "now", "just wondering,", "hey there,",
+    "hey,",
+    "hi,",
+    "hello,",
+    "so",
+    "ok,",
+    "ok, so",
+    "and",
+    "please tell me",
+    "tell me",
+    "can you tell me",
+    "could you tell me",
+    "do you know",
+    "i want to know",
+    "i would like to know",
+    "quick question:",
+    "i have a question:",
+    "um,",
+    "well,",
+    "sorry,",
+    "now",
+    "just wondering,",
+    "hey there,",
 ];
 /// Put before a request.
-const BEFORE_REQUESTS: &[&str] =
-    &["please", "can you", "could you", "can you please", "could you please", "hey,", "hi,", "ok,", "i want you to"];
+const BEFORE_REQUESTS: &[&str] = &[
+    "please",
+    "can you",
+    "could you",
+    "can you please",
+    "could you please",
+    "hey,",
+    "hi,",
+    "ok,",
+    "i want you to",
+];
 /// Put before what is neither.
 const BEFORE_OTHERS: &[&str] = &["hey,", "ok,", "well,", "so,", "hi,"];
 /// Put after questions and requests.
 const AFTER: &[&str] = &["please", "pls", "for me"];
 
-const QUESTION_WORDS: &[&str] = &["what", "whats", "what's", "who", "who's", "where", "when", "why", "how", "which", "whose"];
+const QUESTION_WORDS: &[&str] =
+    &["what", "whats", "what's", "who", "who's", "where", "when", "why", "how", "which", "whose"];
 const OTHER_QUESTION_WORDS: &[&str] = &[
-    "is", "are", "am", "do", "does", "did", "can", "could", "will", "would", "should", "may", "have", "has", "was",
-    "were", "shall", "must", "in", "any", "isn't", "aren't", "don't", "for",
+    "is", "are", "am", "do", "does", "did", "can", "could", "will", "would", "should", "may", "have", "has",
+    "was", "were", "shall", "must", "in", "any", "isn't", "aren't", "don't", "for",
 ];
-const REQUEST_WORDS: &[&str] =
-    &["tell", "explain", "describe", "define", "give", "say", "name", "show", "sing", "write", "calculate", "compute", "help", "count", "list", "solve", "recite", "teach"];
+const REQUEST_WORDS: &[&str] = &[
+    "tell",
+    "explain",
+    "describe",
+    "define",
+    "give",
+    "say",
+    "name",
+    "show",
+    "sing",
+    "write",
+    "calculate",
+    "compute",
+    "help",
+    "count",
+    "list",
+    "solve",
+    "recite",
+    "teach",
+];
 
 enum Kind {
     /// "What is …": polite words can stand before it.
@@ -177,8 +224,8 @@ fn punctuated(text: String, kind: &Kind, random: &mut Random) -> String {
         (Kind::Request, unit) if unit < 0.4 => ".",
         (Kind::Request, unit) if unit < 0.46 => "!",
         (Kind::Other, unit) if unit < 0.25 => ".",
-        (Kind::Other, unit) if unit < 0.36 => "?",
-        (Kind::Other, unit) if unit < 0.46 => "!",
+        (Kind::Other, unit) if unit < 0.28 => "?",
+        (Kind::Other, unit) if unit < 0.38 => "!",
         _ => "",
     };
     text + end
@@ -199,7 +246,8 @@ mod tests {
     #[test]
     fn the_first_letter_and_i_are_the_only_ones_that_a_sentence_raises() {
         let mut random = Random::new(2);
-        let texts: Vec<_> = (0..50).map(|_| in_some_case("can i ask Bob, i'm new", true, &mut random)).collect();
+        let texts: Vec<_> =
+            (0..50).map(|_| in_some_case("can i ask Bob, i'm new", true, &mut random)).collect();
         assert!(texts.iter().any(|text| text == "Can I ask Bob, I'm new"));
         assert!(texts.iter().any(|text| text == "can i ask bob, i'm new"));
     }

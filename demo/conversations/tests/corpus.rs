@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use bitnet_demo_conversations::{Corpus, Judge, Random, normalized};
+use bitnet_demo_conversations::{Corpus, Family, Judge, Random, normalized};
 
 /// A family with fewer ways to ask teaches one sentence, not a meaning.
 const LEAST_EXPANSIONS: usize = 8;
@@ -111,7 +111,7 @@ fn conversations_have_one_to_four_turns_and_reach_every_family() {
         seen.extend(conversation.turns.into_iter().map(|turn| turn.family));
     }
     let missing: Vec<_> =
-        corpus.families().iter().map(|family| family.name()).filter(|&name| !seen.contains(name)).collect();
+        corpus.families().iter().map(Family::name).filter(|&name| !seen.contains(name)).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 
@@ -142,13 +142,17 @@ fn a_name_is_recalled_as_it_was_told() {
 #[test]
 fn texts_are_short_and_plain() {
     let corpus = corpus();
-    let plain = |text: &str| text.chars().all(|character| character.is_ascii() && !character.is_ascii_control());
+    let plain =
+        |text: &str| text.chars().all(|character| character.is_ascii() && !character.is_ascii_control());
     for family in corpus.families() {
         for answer in family.answers() {
             assert!(plain(&answer), "{answer}");
             let words = answer.split(' ').count();
             assert!(words <= LONGEST_ANSWER, "{words} words: {answer}");
-            assert!(answer.ends_with(|last: char| last.is_ascii_alphanumeric() || ".!?".contains(last)), "{answer}");
+            assert!(
+                answer.ends_with(|last: char| last.is_ascii_alphanumeric() || ".!?".contains(last)),
+                "{answer}"
+            );
         }
     }
     assert!(corpus.texts().iter().all(|text| plain(text)));

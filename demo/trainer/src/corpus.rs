@@ -1,7 +1,7 @@
 //! Where conversations come from: the only module that knows how the crate that writes them works.
 
 use anyhow::{Context, Result};
-use bitnet_demo_conversations::{Corpus, HeldOut, Judge, Random, Turn};
+use bitnet_demo_conversations::{Corpus, Family, HeldOut, Judge, Random, Turn};
 
 use crate::sequence::{Batch, Encoder};
 use crate::vocabulary::Vocabulary;
@@ -76,26 +76,31 @@ impl Lessons {
         self.batch(encoder, &mut Random::new(VALIDATION_SEED), tokens, context)
     }
 
-    /// The held-out questions that fit into `context`, each with one right answer. Answers of earlier turns do not count.
-    pub fn held_out(&self, encoder: &Encoder, context: usize) -> Result<Batch> {
-        let mut batch = Batch::default();
+    /// Some of the held-out questions, about `tokens` tokens from all parts of the list, each with one right answer. Answers of earlier
+    /// turns do not count.
+    pub fn held_out(&self, encoder: &Encoder, tokens: usize, context: usize) -> Result<Batch> {
+        let mut sequences = Vec::with_capacity(self.held_out.len());
         for case in &self.held_out {
             let mut turns = case.before.clone();
             let assistant = case.example(self.corpus.families());
             turns.push(Turn { user: case.question.clone(), assistant, family: case.family.clone() });
-            let sequence = encoder.sequence(&turns)?;
-            if sequence.tokens.len() <= context {
-                batch.push(&sequence.last_answer_only());
-            }
+            sequences.push(encoder.sequence(&turns)?.last_answer_only());
+        }
+        sequences.retain(|sequence| sequence.tokens.len() <= context);
+        let all: usize = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
+        let mut batch = Batch::default();
+        for sequence in sequences.iter().step_by(all.div_ceil(tokens).max(1)) {
+            batch.push(sequence);
         }
         Ok(batch)
     }
 
     /// The held-out questions.
+    #[must_use]
     pub fn questions(&self) -> impl ExactSizeIterator<Item = Question<'_>> {
         self.held_out.iter().map(|case| {
-            let of_case = |family: &&bitnet_demo_conversations::Family| family.name() == case.family;
-            let theme = self.corpus.families().iter().find(of_case).map(|family| family.theme());
+            let of_case = |family: &&Family| family.name() == case.family;
+            let theme = self.corpus.families().iter().find(of_case).map(Family::theme);
             Question {
                 before: &case.before,
                 text: &case.question,

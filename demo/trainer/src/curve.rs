@@ -27,6 +27,9 @@ pub struct Point {
 
 const HEADER: &str = "step,tokens,seconds,learning_rate,loss,validation_loss,held_out_loss";
 
+/// Name, color and value of a line in the picture.
+type Series = (&'static str, &'static str, fn(&Point) -> f64);
+
 /// The points so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Curve(pub Vec<Point>);
@@ -66,7 +69,7 @@ impl Curve {
         const WIDTH: f64 = 720.0;
         const HEIGHT: f64 = 400.0;
         const MARGIN: f64 = 56.0;
-        let series: [(&str, &str, fn(&Point) -> f64); 3] = [
+        let series: [Series; 3] = [
             ("training", "#8a8a8a", |point| point.loss),
             ("validation", "#0b62c4", |point| point.validation),
             ("held out", "#c2410c", |point| point.held_out),

@@ -59,13 +59,13 @@ impl<'a> MatrixMut<'a> {
     }
 
     /// `self = scale · a · b`
-    pub fn set(self, scale: f32, a: Matrix, b: Matrix) {
-        multiply(self, false, scale, a, b);
+    pub fn set(mut self, scale: f32, a: Matrix, b: Matrix) {
+        multiply(&mut self, false, scale, a, b);
     }
 
     /// `self += scale · a · b`
-    pub fn add(self, scale: f32, a: Matrix, b: Matrix) {
-        multiply(self, true, scale, a, b);
+    pub fn add(mut self, scale: f32, a: Matrix, b: Matrix) {
+        multiply(&mut self, true, scale, a, b);
     }
 }
 
@@ -78,7 +78,7 @@ fn check(values: &[f32], rows: usize, columns: usize, stride: usize) {
 }
 
 /// `out = scale · a · b`, or the same added to `out`.
-fn multiply(out: MatrixMut, add: bool, scale: f32, a: Matrix, b: Matrix) {
+fn multiply(out: &mut MatrixMut, add: bool, scale: f32, a: Matrix, b: Matrix) {
     assert_eq!((a.rows, a.columns, b.columns), (out.rows, b.rows, out.columns), "shapes of a product");
     if out.rows == 0 || out.columns == 0 {
         return;

@@ -1,4 +1,4 @@
-//! AdamW (Loshchilov and Hutter, 2019) with clipping, and the course of the learning rate.
+//! `AdamW` (Loshchilov and Hutter, 2019) with clipping, and the course of the learning rate.
 
 use rayon::prelude::*;
 
@@ -119,18 +119,10 @@ impl Optimizer {
         for tensor in &layout.tensors {
             for start in tensor.range.clone().step_by(PIECE) {
                 let length = PIECE.min(tensor.range.end - start);
-                let take = |all: &mut &'a mut [f32]| {
-                    let (piece, rest) = std::mem::take(all).split_at_mut(length);
-                    *all = rest;
-                    piece
-                };
-                pieces.push(Piece {
-                    kind: tensor.kind,
-                    master: take(&mut master),
-                    gradient: take(&mut gradient),
-                    mean: take(&mut mean),
-                    square: take(&mut square),
-                });
+                let piece = [&mut master, &mut gradient, &mut mean, &mut square]
+                    .map(|all| all.split_off_mut(..length).unwrap_or_default());
+                let [master, gradient, mean, square] = piece;
+                pieces.push(Piece { kind: tensor.kind, master, gradient, mean, square });
             }
         }
         pieces

@@ -17,11 +17,11 @@ use crate::shape::Shape;
 use crate::trainer::{Step, Trainer};
 
 /// Steps between two lines of progress.
-const REPORT: u64 = 50;
+const REPORT: u64 = 100;
 /// Time between two checkpoints.
 const SAVE: Duration = Duration::from_secs(180);
-/// Tokens by which the validation loss is measured.
-const VALIDATION_TOKENS: usize = 16_384;
+/// Tokens by which the losses on other conversations are measured, for each of the two.
+const MEASURED_TOKENS: usize = 8_192;
 /// Part of the time that is planned for steps: the rest goes into measuring and saving.
 const STEPS_SHARE: f64 = 0.97;
 
@@ -61,28 +61,17 @@ pub fn run(plan: &Plan, lessons: &Lessons) -> Result<()> {
     let encoder = Encoder::new(&vocabulary)?;
     let shape = Shape { vocab: vocabulary.tokens.len(), ..plan.shape };
     let curve_path = plan.out.with_extension("csv");
-    let (mut trainer, mut progress, mut curve) = match (&plan.checkpoint, plan.resume) {
-        (Some(path), true) => {
-            let (trainer, progress) = checkpoint::load(path, Network::new(shape))?;
-            let curve = Curve::load(&curve_path, trainer.optimizer.steps)?;
-            (trainer, progress, curve)
-        }
-        _ => {
-            let progress = Progress { seed: plan.seed, ..Progress::default() };
-            (Trainer::new(shape, plan.seed), progress, Curve::default())
-        }
-    };
+    let new = || (Trainer::new(shape, plan.seed), Progress { seed: plan.seed, ..Progress::default() });
+    let saved = plan.checkpoint.as_ref().filter(|_| plan.resume);
+    let (mut trainer, mut progress) =
+        saved.map_or_else(|| Ok(new()), |path| checkpoint::load(path, Network::new(shape)))?;
+    let mut curve = Curve::load(&curve_path, trainer.optimizer.steps)?;
     if let Length::Steps(steps) = plan.length {
         progress.total = steps;
     }
-    let validation = lessons.validation(&encoder, VALIDATION_TOKENS, shape.context)?;
-    let held_out = lessons.held_out(&encoder, shape.context)?;
-    println!(
-        "{} parameters, {} tokens in the vocabulary, {} held-out questions",
-        trainer.network.layout.parameters(),
-        shape.vocab,
-        held_out.sequences.len()
-    );
+    let validation = lessons.validation(&encoder, MEASURED_TOKENS, shape.context)?;
+    let held_out = lessons.held_out(&encoder, MEASURED_TOKENS, shape.context)?;
+    println!("{} parameters, {} tokens in the vocabulary", trainer.network.layout.parameters(), shape.vocab);
     println!(
         "{:>8} {:>11} {:>8} {:>9} {:>8} {:>10} {:>8} {:>8}",
         "step", "tokens", "tokens/s", "rate", "loss", "validation", "held out", "gradient"

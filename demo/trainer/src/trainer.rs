@@ -131,11 +131,12 @@ impl Trainer {
     /// The mean loss of a target, in nats.
     pub fn loss(&mut self, batch: &Batch) -> f64 {
         let (network, weights) = (&self.network, &self.weights);
-        let parts = batch.split(LANES);
-        let losses = self.lanes.par_iter_mut().zip(&parts);
-        let losses: Vec<f64> =
-            losses.map(|(lane, part)| network.loss(weights, part, &mut lane.trace)).collect();
-        losses.iter().sum::<f64>() / batch.targets.len().max(1) as f64
+        let pieces = batch.split((batch.tokens.len() / TOKENS_AT_ONCE).next_multiple_of(LANES).max(LANES));
+        let of_lane = pieces.len().div_ceil(LANES).max(1);
+        let losses = self.lanes.par_iter_mut().zip(pieces.par_chunks(of_lane)).map(|(lane, pieces)| {
+            pieces.iter().map(|piece| network.loss(weights, piece, &mut lane.trace)).sum::<f64>()
+        });
+        losses.collect::<Vec<_>>().iter().sum::<f64>() / batch.targets.len().max(1) as f64
     }
 }
 

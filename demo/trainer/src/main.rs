@@ -62,16 +62,16 @@ struct Train {
     #[arg(long, requires = "checkpoint")]
     resume: bool,
     /// The highest learning rate; it rises in a line during the warm-up and falls in a line to 0
-    #[arg(long, value_name = "X", default_value = "0.002")]
+    #[arg(long, value_name = "X", default_value = "0.003")]
     learning_rate: f32,
     /// Steps of the warm-up
-    #[arg(long, value_name = "N", default_value = "100")]
+    #[arg(long, value_name = "N", default_value = "200")]
     warm_up: u64,
     /// Weight decay of the ternary weights in the first half of the training
     #[arg(long, value_name = "X", default_value = "0.1")]
     weight_decay: f32,
     /// Tokens of a step
-    #[arg(long, value_name = "N", default_value = "4096")]
+    #[arg(long, value_name = "N", default_value = "2048")]
     batch_tokens: usize,
     /// Threads; more than 4 do not help [default: all CPUs]
     #[arg(long, short, value_name = "N")]

@@ -1,6 +1,10 @@
 //! Training learns, and does the same again.
 
+use bitnet_demo_trainer::checkpoint::{self, Progress};
+use bitnet_demo_trainer::corpus::Lessons;
 use bitnet_demo_trainer::export;
+use bitnet_demo_trainer::network::Network;
+use bitnet_demo_trainer::sequence::Encoder;
 use bitnet_demo_trainer::shape::Shape;
 use bitnet_demo_trainer::trainer::Trainer;
 
@@ -37,4 +41,30 @@ fn the_same_seed_gives_the_same_file_on_any_number_of_threads() {
     assert_eq!(first, train(1, 6, 2));
     assert_eq!(first, train(1, 6, 3));
     assert_ne!(first, train(2, 6, 1));
+}
+
+#[test]
+fn an_interrupted_training_goes_on_as_if_it_had_not_been() {
+    let lessons = Lessons::load().unwrap();
+    let vocabulary = lessons.vocabulary(400).unwrap();
+    let encoder = Encoder::new(&vocabulary).unwrap();
+    let shape = Shape { vocab: vocabulary.tokens.len(), context: 512, ..TINY };
+    let steps = |trainer: &mut Trainer, count: usize| {
+        for _ in 0..count {
+            trainer.step(&lessons, &encoder, 1_000, (0.002, 0.1)).unwrap();
+        }
+    };
+    let mut whole = Trainer::new(shape, 7);
+    steps(&mut whole, 4);
+
+    let path = std::env::temp_dir().join(format!("bitnet-demo-{}.train", std::process::id()));
+    let mut first = Trainer::new(shape, 7);
+    steps(&mut first, 2);
+    let progress = Progress { seed: 7, total: 4, tokens: 2_000, milliseconds: 5 };
+    checkpoint::save(&path, &first, &progress).unwrap();
+    let (mut second, loaded) = checkpoint::load(&path, Network::new(shape)).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    steps(&mut second, 2);
+    assert_eq!(loaded, progress);
+    assert!(second.master == whole.master && second.optimizer == whole.optimizer);
 }

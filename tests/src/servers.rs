@@ -32,6 +32,13 @@ pub async fn engine(arguments: &[&str]) -> Server {
     engine_on_port("0", arguments).await
 }
 
+/// The engine as it starts when nothing is said: with the demo model inside it.
+pub async fn demo_engine() -> Server {
+    let server = listening(Program::start("bitnet-engine", &["--port", "0"], &[])).await;
+    healthy(&server.url).await;
+    server
+}
+
 /// An engine that serves one request at a time, slowly (the scalar kernel on one thread), and in which none waits: the
 /// next is refused with 429.
 pub async fn busy_engine(arguments: &[&str]) -> Server {

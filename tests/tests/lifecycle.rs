@@ -148,17 +148,3 @@ async fn a_port_in_use_is_said() {
         assert!(printed.contains("in use") && printed.contains(port), "{printed}");
     }
 }
-
-#[tokio::test]
-async fn without_a_model_the_engine_says_how_to_get_one() {
-    let (status, printed) = Program::start("bitnet-engine", &[], &[]).ended().await;
-    assert_eq!(status.code(), Some(2), "{status}");
-    for step in [
-        "microsoft/bitnet-b1.58-2B-4T-gguf",
-        "ggml-model-i2_s.gguf",
-        "1,187,801,280",
-        "4221b252fdd5fd25e15847adfeb5ee88886506ba50b8a34548374492884c2162",
-    ] {
-        assert!(printed.contains(step), "{step} is missing: {printed}");
-    }
-}

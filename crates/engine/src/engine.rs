@@ -3,16 +3,16 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::chat_template::ChatTemplate;
 use crate::checkpoint::{Checkpoint, Hyperparameters};
-use crate::config::{CacheType, Config, GenerationDefaults, Head, Isa};
+use crate::config::{CacheType, Config, GenerationDefaults, Head, Isa, ModelReference};
+use crate::hub::{self, DEMO_NOTICE, REAL_MODEL_STEPS};
 use crate::kernels::{self, self_test};
 use crate::model::{HeadType, Inference, InferenceOptions, Model};
 use crate::pool::Pool;
@@ -42,8 +42,8 @@ pub struct Engine {
 pub struct About {
     /// The name that clients see.
     pub name: String,
-    /// The file.
-    pub path: PathBuf,
+    /// Where it is from.
+    pub reference: ModelReference,
     /// Its shape.
     pub hyperparameters: Hyperparameters,
     /// Tokens that a prompt and its answer may have together.
@@ -52,15 +52,23 @@ pub struct About {
     pub loaded: u64,
 }
 
+impl About {
+    /// What people have to know about this model before they take it for a good one.
+    #[must_use]
+    pub fn demo_notice(&self) -> Option<&'static str> {
+        (self.reference == ModelReference::Demo).then_some(DEMO_NOTICE)
+    }
+}
+
 impl Engine {
     /// Tests the kernels, then loads the model and starts the thread that computes. Takes a while.
     pub fn load(config: &Config) -> Result<Self> {
         let started = Instant::now();
-        let path = config.required_model()?.to_owned();
         let isa = isa(config)?;
         self_test(isa).context("the kernels compute wrong results on this machine")?;
 
-        let checkpoint = Checkpoint::open(&path).with_context(|| format!("cannot use {}", path.display()))?;
+        let reference = hub::resolve(&config.model)?;
+        let checkpoint = checkpoint(&reference)?;
         let hyperparameters = checkpoint.hyperparameters().clone();
         let context = context(config, &hyperparameters)?;
         let (tokenizer, template) = language(config, &checkpoint)?;
@@ -68,12 +76,18 @@ impl Engine {
         let inference = inference(config, &checkpoint)?;
         let worker = Worker::start(inference, Arc::clone(&tokenizer), SLOTS, config.queue)?;
 
-        let file_name =
-            || path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        let name = config.alias.clone().unwrap_or_else(file_name);
+        let name = config.alias.clone().unwrap_or_else(|| match &reference {
+            ModelReference::Demo => "bitnet-demo".to_owned(),
+            ModelReference::File(path) => {
+                path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+            }
+        });
         info!(model = name, %isa, threads = threads(config)?.get(), context, head = %config.head, time = ?started.elapsed(), "model loaded");
+        if reference == ModelReference::Demo {
+            warn!("{DEMO_NOTICE} {REAL_MODEL_STEPS}");
+        }
         let loaded = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let about = About { name, path, hyperparameters, context, loaded };
+        let about = About { name, reference, hyperparameters, context, loaded };
         Ok(Self { worker, tokenizer, template, about, defaults: config.generation.clone() })
     }
 
@@ -121,6 +135,11 @@ pub struct PromptTooLong {
 fn random_seed() -> u64 {
     // The standard library seeds its hash tables from the operating system.
     RandomState::new().build_hasher().finish() >> 32
+}
+
+/// The model of a reference, open.
+pub fn checkpoint(reference: &ModelReference) -> Result<Checkpoint> {
+    Checkpoint::from_source(hub::open(reference)?).with_context(|| format!("cannot use {reference}"))
 }
 
 /// How text and messages become tokens for the model of a checkpoint.

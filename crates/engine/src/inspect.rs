@@ -5,22 +5,21 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::Path;
-
-use anyhow::Context;
 
 use crate::checkpoint::{Activation, Checkpoint};
-use crate::gguf::{Array, Gguf, Metadata, Source, TensorType, Value, shown};
+use crate::config::ModelReference;
+use crate::gguf::{Array, Gguf, Metadata, TensorType, Value, shown};
+use crate::hub;
 
 /// Prints metadata, tensors, totals and hyperparameters of a model file.
-pub fn inspect(path: &Path, out: &mut impl Write) -> anyhow::Result<()> {
-    let source = Source::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    writeln!(out, "{}, {} bytes", path.display(), grouped(source.len()))?;
+pub fn inspect(reference: &ModelReference, out: &mut impl Write) -> anyhow::Result<()> {
+    let source = hub::open(reference)?;
+    writeln!(out, "{reference}, {} bytes", grouped(source.len()))?;
     let gguf =
         Gguf::read_if(&source, |metadata| -> anyhow::Result<()> { Ok(print_metadata(metadata, out)?) })?;
     print_tensors(&gguf, out)?;
     print_totals(&gguf, out)?;
-    print_use(&Checkpoint::open(path)?, out)?;
+    print_use(&Checkpoint::from_source(source)?, out)?;
     Ok(())
 }
 
@@ -163,12 +162,14 @@ fn grouped(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::gguf::writer::TestFile;
 
     fn inspected(path: &Path) -> (String, anyhow::Result<()>) {
         let mut out = Vec::new();
-        let result = inspect(path, &mut out);
+        let result = inspect(&ModelReference::File(path.to_owned()), &mut out);
         (String::from_utf8(out).unwrap(), result)
     }
 

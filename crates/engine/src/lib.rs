@@ -10,6 +10,8 @@ pub mod pool;
 
 pub mod gguf;
 
+pub mod hub;
+
 pub mod checkpoint;
 
 pub mod quant;

@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use bitnet_engine::config::{Command, Config, Invocation, NoModel};
+use bitnet_engine::config::{Command, Config, Invocation};
 use bitnet_engine::server;
 use tracing::info;
 use tracing_subscriber::EnvFilter;
@@ -20,8 +20,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
-            // As for other mistakes in the command line.
-            if error.is::<NoModel>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+            ExitCode::FAILURE
         }
     }
 }
@@ -40,7 +39,6 @@ fn run(command: Command, config: &Config) -> Result<ExitCode> {
         .init();
     match command {
         Command::Serve => {
-            config.required_model()?;
             block_on(async {
                 let listener = server::bind(config).await?;
                 server::run(config, listener, told_to_stop()).await

@@ -58,9 +58,16 @@ fn serve(command: &mut Command) -> (Server, String) {
 }
 
 #[test]
-fn without_a_model_the_program_explains_how_to_get_one() {
-    for arguments in [&[][..], &["serve"], &["chat"], &["bench"]] {
-        check(&program(arguments).output().unwrap(), 2, "microsoft/bitnet-b1.58-2B-4T-gguf");
+fn without_a_model_the_demo_runs_and_the_program_explains_how_to_get_a_real_one() {
+    let output = program(&["chat"]).stdin(Stdio::null()).output().unwrap();
+    check(&output, 0, "microsoft/bitnet-b1.58-2B-4T-gguf");
+    check(&program(&["inspect", "demo"]).output().unwrap(), 0, "bitnet-b1.58");
+}
+
+#[test]
+fn a_model_that_is_not_there_is_an_error_that_names_it() {
+    for arguments in [&["-m", "/no/such.gguf", "--port", "0"][..], &["inspect", "/no/such.gguf"]] {
+        check(&program(arguments).output().unwrap(), 1, "/no/such.gguf");
     }
 }
 

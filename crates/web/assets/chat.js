@@ -11,6 +11,7 @@ const send = $("send");
 const stop = $("stop");
 const spoken = $("spoken");
 const engine = $("engine");
+const demo = $("demo");
 
 /** What was said so far: {role, content}, oldest first. It lives as long as the page. */
 let conversation = [];
@@ -34,13 +35,25 @@ function showEngine(state) {
   engine.textContent = STATES[state] ?? "";
 }
 
+/** Says so when the model is only the engine's demo, and suggests what that one can answer. */
+function showDemo(notice) {
+  demo.textContent = notice ?? "";
+  demo.hidden = !notice;
+  $("demo-suggestions").hidden = !notice;
+  $("suggestions").hidden = Boolean(notice);
+}
+
 /** Asks until the engine is ready. */
 async function watchEngine() {
   clearTimeout(poll);
   let state = "offline";
   try {
     const response = await fetch("status", { cache: "no-store" });
-    if (response.ok) state = (await response.json()).engine;
+    if (response.ok) {
+      const status = await response.json();
+      state = status.engine;
+      if (state === "ready") showDemo(status.demo_notice);
+    }
   } catch {
     // Shown as offline, and asked again.
   }

@@ -23,6 +23,8 @@ const MAX_ANSWER: usize = 32 << 20;
 const MAX_LINE: usize = 256 << 10;
 /// Longest error body that is read for its message.
 const MAX_ERROR: usize = 64 << 10;
+/// Longest list of models that is read for its notice.
+const MAX_MODELS: usize = 1 << 20;
 /// A neighbour accepts at once or is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a health probe may take.
@@ -161,6 +163,18 @@ impl EngineClient {
         }
     }
 
+    /// What people should know about the model before they rely on it: that it is only the engine's demo. Other servers say
+    /// nothing of that kind, and neither does one that cannot be asked.
+    pub async fn demo_notice(&self) -> Option<String> {
+        let mut request = self.http.get(self.route("v1/models")).timeout(PROBE_TIMEOUT);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(reqwest::header::AUTHORIZATION, authorization);
+        }
+        let body = limited(request.send().await.ok()?, MAX_MODELS).await;
+        let Models { data } = serde_json::from_slice(&body).ok()?;
+        data.into_iter().find_map(|model| model.meta?.demo_notice)
+    }
+
     fn route(&self, path: &str) -> Url {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{path}", self.base.path()));
@@ -214,6 +228,22 @@ struct WireMessage {
     content: Option<String>,
 }
 
+/// `GET /v1/models`, as far as it matters here.
+#[derive(Deserialize)]
+struct Models {
+    data: Vec<Model>,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    meta: Option<Meta>,
+}
+
+#[derive(Deserialize)]
+struct Meta {
+    demo_notice: Option<String>,
+}
+
 #[derive(Deserialize)]
 struct WireError {
     message: String,
@@ -252,18 +282,23 @@ async fn refusal(response: Response) -> EngineError {
         _ => {}
     }
     let status = response.status();
+    match serde_json::from_slice(&limited(response, MAX_ERROR).await) {
+        Ok(Body { error }) => reported(error),
+        Err(_) => EngineError::Reported(format!("status {status}")),
+    }
+}
+
+/// What comes of a body, up to the piece that passes the limit.
+async fn limited(response: Response, limit: usize) -> Vec<u8> {
     let mut body = Vec::new();
     let mut chunks = response.bytes_stream();
     while let Some(Ok(chunk)) = chunks.next().await {
         body.extend_from_slice(&chunk);
-        if body.len() > MAX_ERROR {
+        if body.len() > limit {
             break;
         }
     }
-    match serde_json::from_slice(&body) {
-        Ok(Body { error }) => reported(error),
-        Err(_) => EngineError::Reported(format!("status {status}")),
-    }
+    body
 }
 
 fn reported(error: WireError) -> EngineError {

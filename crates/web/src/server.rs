@@ -187,7 +187,9 @@ async fn route(state: &State, request: Request<Incoming>) -> Result<Response, Pr
         }
         // For the page: a question that has an answer, whatever it is.
         (&Method::GET, "/status") => {
-            Ok(json(StatusCode::OK, &json!({"engine": state.engine.readiness().await})))
+            let engine = state.engine.readiness().await;
+            let notice = if engine == Readiness::Ready { state.engine.demo_notice().await } else { None };
+            Ok(json(StatusCode::OK, &json!({"engine": engine, "demo_notice": notice})))
         }
         (_, "/chat") => Err(Problem::method_not_allowed("POST")),
         (_, "/" | "/health" | "/ready" | "/status") => Err(Problem::method_not_allowed("GET, HEAD")),

@@ -43,7 +43,8 @@ impl Checkpoint {
         Self::from_source(bytes.into())
     }
 
-    fn from_source(source: Source) -> Result<Self, CheckpointError> {
+    /// Takes the bytes of a GGUF file, wherever they are.
+    pub fn from_source(source: Source) -> Result<Self, CheckpointError> {
         let gguf = Gguf::read_if(&source, |metadata| Architecture::from_metadata(metadata).map(drop))?;
         let hyperparameters = Hyperparameters::from_gguf(&gguf)?;
         Ok(Self { source, gguf, hyperparameters })

@@ -1,17 +1,16 @@
 //! `bench`: tokens a second, beside what the machine could do.
 
 use std::io::{Write, stdout};
-use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use bitnet_engine::bench::{
     Agreement, Plan, Report, Resource, Speed, StageLimit, StageTime, agreement, agreement_positions,
     run as measure,
 };
-use bitnet_engine::checkpoint::Checkpoint;
 use bitnet_engine::config::{Bench, Config, Head};
 use bitnet_engine::engine;
+use bitnet_engine::hub;
 use bitnet_engine::model::Inference;
 use serde::Serialize;
 
@@ -34,11 +33,10 @@ struct Output {
 }
 
 pub(crate) fn run(config: &Config, options: &Bench) -> Result<()> {
-    let path = config.required_model()?;
     let isa = engine::isa(config)?;
-    let file_bytes = std::fs::metadata(path).with_context(|| path.display().to_string())?.len();
+    let file_bytes = hub::open(&config.model)?.len();
     let started = Instant::now();
-    let mut inference = load(config, path)?;
+    let mut inference = load(config)?;
     let load_seconds = started.elapsed().as_secs_f64();
 
     let plan = Plan {
@@ -55,11 +53,11 @@ pub(crate) fn run(config: &Config, options: &Bench) -> Result<()> {
     let report = measure(&mut inference, isa, &plan, file_bytes)?;
     let peak_memory_bytes = peak_memory();
     let agreement = options.agreement.map(|tokens| -> Result<_> {
-        let mut exact = load(&Config { head: Head::Exact, ..config.clone() }, path)?;
+        let mut exact = load(&Config { head: Head::Exact, ..config.clone() })?;
         Ok(agreement(&mut inference, &mut exact, tokens)?)
     });
     let output = Output {
-        model: path.display().to_string(),
+        model: config.model.to_string(),
         file_bytes,
         isa: isa.name(),
         threads: engine::threads(config)?.get(),
@@ -79,9 +77,8 @@ pub(crate) fn run(config: &Config, options: &Bench) -> Result<()> {
 }
 
 /// The model alone: neither tokens nor templates are needed.
-fn load(config: &Config, path: &Path) -> Result<Inference> {
-    let checkpoint = Checkpoint::open(path).with_context(|| format!("cannot use {}", path.display()))?;
-    engine::inference(config, &checkpoint)
+fn load(config: &Config) -> Result<Inference> {
+    engine::inference(config, &engine::checkpoint(&config.model)?)
 }
 
 fn print(out: &mut impl Write, output: &Output, profile: bool) -> Result<()> {

@@ -1,21 +1,20 @@
 //! `inspect`: what a model file contains, and how it would be used with this configuration.
 
 use std::io::{Write, stdout};
-use std::path::Path;
 
 use anyhow::Result;
-use bitnet_engine::checkpoint::{Checkpoint, Hyperparameters};
-use bitnet_engine::config::{CacheType, Config};
+use bitnet_engine::checkpoint::Hyperparameters;
+use bitnet_engine::config::{CacheType, Config, ModelReference};
 use bitnet_engine::engine;
 use bitnet_engine::inspect::inspect;
 use bitnet_engine::tokenizer::Tokenizer;
 
 /// Prints as far as the file can be used, then fails with the reason why it cannot.
-pub(crate) fn run(config: &Config, path: &Path) -> Result<()> {
+pub(crate) fn run(config: &Config, reference: &ModelReference) -> Result<()> {
     let mut out = stdout().lock();
-    inspect(path, &mut out)?;
+    inspect(reference, &mut out)?;
 
-    let checkpoint = Checkpoint::open(path)?;
+    let checkpoint = engine::checkpoint(reference)?;
     let shape = checkpoint.hyperparameters();
     let (tokenizer, template) = engine::language(config, &checkpoint)?;
     let context = engine::context(config, shape)?;

@@ -5,16 +5,18 @@
 //! environment variable, is the only way to say a thing.
 
 mod environment;
+mod model;
 mod values;
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub use environment::with_environment;
+pub use model::ModelReference;
+use model::{DEMO, model};
 use values::{
     api_key, host, name, ping_seconds, seconds, seed, template, template_file, threads, unlimited, within,
 };
@@ -46,11 +48,6 @@ impl Config {
         Invocation::parse(arguments).map(|invocation| invocation.config)
     }
 
-    /// The model to load, or the text that tells how to get one.
-    pub fn required_model(&self) -> Result<&Path, NoModel> {
-        self.model.as_deref().ok_or(NoModel)
-    }
-
     /// What to log; `default` if nothing was said.
     #[must_use]
     pub fn log_filter<'a>(&'a self, default: &'a str) -> &'a str {
@@ -63,23 +60,6 @@ impl Config {
         self.chat_template.as_deref().or(self.chat_template_file.as_deref())
     }
 }
-
-/// Neither a flag nor the environment names a model.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "no model given. To get the official one (1,187,801,280 bytes):
-
-  curl -L -o ggml-model-i2_s.gguf \\
-    https://huggingface.co/microsoft/bitnet-b1.58-2B-4T-gguf/resolve/main/ggml-model-i2_s.gguf
-  echo '4221b252fdd5fd25e15847adfeb5ee88886506ba50b8a34548374492884c2162  ggml-model-i2_s.gguf' | sha256sum -c
-
-Then start it:
-
-  bitnet-engine -m ggml-model-i2_s.gguf
-
-A model can also be named by the environment variable BITNET_MODEL or LLAMA_ARG_MODEL."
-)]
-pub struct NoModel;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -109,8 +89,9 @@ pub enum Command {
     },
     /// Show what a model file contains and how it would be used
     Inspect {
-        /// The GGUF file
-        file: PathBuf,
+        /// The GGUF file, or `demo`
+        #[arg(value_parser = model())]
+        file: ModelReference,
     },
     /// Ask the server on the configured port whether it is ready; the exit status is the answer
     Healthcheck,
@@ -147,10 +128,10 @@ pub struct Bench {
 /// All settings, checked.
 #[derive(Clone, Debug, Args)]
 pub struct Config {
-    /// Model file (GGUF)
-    #[arg(long, short = 'm', value_name = "FILE", help_heading = "Model")]
-    pub model: Option<PathBuf>,
-    /// Name of the model for clients [default: the name of the file]
+    /// Model file (GGUF), a folder with one, or `demo`: the small one inside this program
+    #[arg(long, short = 'm', value_name = "FILE", help_heading = "Model", default_value = DEMO, value_parser = model())]
+    pub model: ModelReference,
+    /// Name of the model for clients [default: the name of the file, or bitnet-demo]
     #[arg(long, short = 'a', value_name = "NAME", help_heading = "Model", value_parser = name)]
     pub alias: Option<String>,
     /// Jinja template that turns messages into a prompt [default: the one in the model file]
@@ -334,7 +315,7 @@ mod tests {
     fn serving_is_what_happens_without_a_command() {
         let invocation = Invocation::parse(["bitnet-engine", "-m", "model.gguf"]).unwrap();
         assert!(matches!(invocation.command, Command::Serve));
-        assert_eq!(invocation.config.model.as_deref(), Some(Path::new("model.gguf")));
+        assert_eq!(invocation.config.model, ModelReference::File("model.gguf".into()));
         assert_eq!((invocation.config.host.as_str(), invocation.config.port), ("127.0.0.1", 11434));
     }
 
@@ -396,12 +377,11 @@ mod tests {
     }
 
     #[test]
-    fn without_a_model_the_error_tells_how_to_get_one() {
-        let error = Config::parse(["x"]).unwrap().required_model().unwrap_err().to_string();
-        for part in
-            ["microsoft/bitnet-b1.58-2B-4T-gguf", "ggml-model-i2_s.gguf", "4221b252", "1,187,801,280", "-m "]
-        {
-            assert!(error.contains(part), "{part}");
+    fn the_demo_is_what_runs_without_a_model() {
+        for arguments in [&["x"][..], &["x", "-m", "demo"]] {
+            assert_eq!(Config::parse(arguments).unwrap().model, ModelReference::Demo);
         }
+        let file = Config::parse(["x", "-m", "./demo"]).unwrap().model;
+        assert_eq!(file, ModelReference::File("./demo".into()));
     }
 }

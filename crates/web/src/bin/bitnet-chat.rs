@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use bitnet_engine::config::{NoModel, with_environment};
+use bitnet_engine::config::with_environment;
 use bitnet_web::config::{bearer, without_empty_variables};
 use bitnet_web::server;
 use clap::builder::Resettable;
@@ -57,8 +57,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            // A missing model is a mistake in the command line, and those end with 2.
-            if error.is::<NoModel>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+            ExitCode::FAILURE
         }
     }
 }
@@ -75,7 +74,6 @@ async fn serve(
         .with_ansi(std::io::stderr().is_terminal())
         .init();
 
-    engine.required_model()?;
     let engine_listener = bitnet_engine::server::bind(&engine).await?;
     let web_listener = server::listen(web.address()).await?;
     web.engine_url = Url::parse(&format!("http://{}/", server::reachable(engine_listener.local_addr()?)))?;

@@ -17,7 +17,10 @@ fn greeting() -> Reply {
 async fn a_loading_engine_is_waited_for() {
     let engine = FakeEngine::start([LOADING, LOADING, greeting()]).await;
     let web = Web::before(&engine).await;
-    assert_eq!(web.get("/status").await.json::<Value>().await.unwrap(), json!({"engine": "loading"}));
+    assert_eq!(
+        web.get("/status").await.json::<Value>().await.unwrap(),
+        json!({"engine": "loading", "demo_notice": null})
+    );
     assert_eq!(web.get("/ready").await.status(), 503);
 
     let mut answer = web.ask("Hi").await;
@@ -25,7 +28,10 @@ async fn a_loading_engine_is_waited_for() {
     answer.expect("status", json!({"state": "loading"})).await;
     answer.expect("status", json!({"state": "ready"})).await;
     answer.expect_text("Hello").await;
-    assert_eq!(web.get("/status").await.json::<Value>().await.unwrap(), json!({"engine": "ready"}));
+    assert_eq!(
+        web.get("/status").await.json::<Value>().await.unwrap(),
+        json!({"engine": "ready", "demo_notice": null})
+    );
     assert_eq!(web.get("/ready").await.status(), 200);
 }
 
@@ -37,7 +43,10 @@ async fn an_engine_that_restarts_is_found_again() {
     web.ask("Hi").await.expect_text("Hello").await;
     drop(engine);
 
-    assert_eq!(web.get("/status").await.json::<Value>().await.unwrap(), json!({"engine": "unreachable"}));
+    assert_eq!(
+        web.get("/status").await.json::<Value>().await.unwrap(),
+        json!({"engine": "unreachable", "demo_notice": null})
+    );
     let mut answer = web.ask("Hi").await;
     answer.expect("status", json!({"state": "unreachable"})).await;
 

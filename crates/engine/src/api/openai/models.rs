@@ -27,6 +27,7 @@ fn model(about: &About) -> Value {
             "n_ctx": about.context,
             "n_ctx_train": shape.context_length,
             "n_embd": shape.hidden,
+            "demo_notice": about.demo_notice(),
         },
     })
 }

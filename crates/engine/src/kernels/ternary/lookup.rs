@@ -214,7 +214,7 @@ fn add(tables: &[Table; 4], tile: &Tile, sums: &mut [Words; TILE_ROWS]) {
 /// Where the sums for a byte of a tile are: see [`Table`] for the gaps.
 #[inline(always)]
 fn entry(byte: u8) -> u8 {
-    byte.wrapping_add((byte >> 6).wrapping_mul(10))
+    byte.wrapping_add(10 * (byte >> 6))
 }
 
 /// Moves sums into 32 bits.

@@ -28,7 +28,7 @@ const LINES_A_BLOCK: usize = (STRIP * size_of::<Tile>() / LINE).div_ceil(TOKENS 
 pub(super) const LINE: usize = 64;
 /// Tokens from which on looking up sums for 32 tokens is faster than multiplying for those that there are.
 const LOOKUP_FROM: usize = 20;
-/// Rows of tiles below which looking up is not worth the tables.
+/// Rows of tiles that a piece should have to be worth its tables.
 const LOOKUP_LEAST_TILE_ROWS: usize = 16;
 
 /// `out = x · wᵀ`; x: `[tokens, columns]`, out: `[tokens, rows]`.

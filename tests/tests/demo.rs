@@ -26,9 +26,9 @@ async fn it_answers_what_a_newcomer_asks_over_several_turns() {
         &[("Hello!", "Hello"), ("what is bitnet", "-1, 0"), ("why?", "memory")][..],
         &[("What is a sidecar?", "second container"), ("tell me more", "11434")],
         &[("How do I use a real model?", "cargo chat -m"), ("where can i download it?", "Hugging Face")],
-        &[("My name is Anna.", "Anna"), ("What is 3 + 4?", "= 7"), ("what is my name?", "Anna")],
+        &[("My name is Anna.", "Anna"), ("What is a sidecar?", "container"), ("what is my name?", "Anna")],
         &[("Why is it fast without a GPU?", "CPU"), ("thanks", "welcome")],
-        &[("What is the capital of France?", "Paris"), ("Who will win the next election?", "demo")],
+        &[("What is the capital of France?", "Paris"), ("Who will win the next election?", "only")],
     ] {
         let questions: Vec<_> = turns.iter().map(|turn| turn.0).collect();
         let answers = conversation(&engine, &questions).await;

@@ -5,7 +5,7 @@
 //! byte is the index. Four tables, those of a tile's bytes, stay in the first-level cache while all rows pass.
 //!
 //! Sums are kept in 16 bits until the activations that went into them could make one overflow. They are the same integers
-//! as those of [`super::matmul`].
+//! as those of [`mod@super::matmul`].
 
 use std::ops::Range;
 

@@ -1,11 +1,14 @@
 //! Families → conversations, weighted so that no theme drowns another.
 
+use std::collections::HashSet;
+
 use crate::conversation::{Conversation, Turn};
 use crate::family::Family;
 use crate::held_out::{self, HeldOut};
 use crate::random::Random;
 use crate::source::{self, LoadError};
 use crate::surface;
+use crate::words::normalized;
 
 /// How often a conversation has one, two, three and four turns.
 const TURNS: [f64; 4] = [0.36, 0.36, 0.19, 0.09];
@@ -21,6 +24,8 @@ pub struct Corpus {
     independent: Vec<usize>,
     cumulative: Vec<f64>,
     follow_ups: Vec<usize>,
+    /// What is held out, with and without polite words: no question may become one of these by losing a word.
+    untouchable: HashSet<String>,
 }
 
 /// What was said: the family and the row.
@@ -54,7 +59,9 @@ impl Corpus {
                 sum
             })
             .collect();
-        Ok(Self { families, independent, cumulative, follow_ups })
+        let held_out = held_out::all(&families).into_iter();
+        let untouchable = held_out.flat_map(|case| surface::without_polite_words(&case.question)).collect();
+        Ok(Self { families, independent, cumulative, follow_ups, untouchable })
     }
 
     /// All families.
@@ -113,7 +120,13 @@ impl Corpus {
     fn turn(&self, family: usize, row: usize, random: &mut Random) -> Turn {
         let family = &self.families[family];
         let row = &family.rows[row];
-        let question = family.ask(row, random);
+        let mut question = family.ask(row, random);
+        if !family.plain {
+            let loose = surface::loosened(&question, random);
+            if !self.untouchable.contains(&normalized(&loose)) {
+                question = loose;
+            }
+        }
         Turn {
             user: surface::noisy(&question, family.plain, random),
             assistant: random.pick(&family.answers).first(row),

@@ -87,7 +87,8 @@ impl Generated {
     }
 }
 
-const NAMES: [&str; 21] = [
+/// The numbers from zero on that are written as words too.
+pub(crate) const NUMBER_WORDS: [&str; 21] = [
     "zero",
     "one",
     "two",
@@ -114,7 +115,7 @@ const NAMES: [&str; 21] = [
 /// In digits, and as a word where it is short. Digits come first: that is how answers write numbers.
 fn number(value: usize) -> Vec<String> {
     let mut cell = vec![value.to_string()];
-    cell.extend(NAMES.get(value).map(|&name| name.to_owned()));
+    cell.extend(NUMBER_WORDS.get(value).map(|&name| name.to_owned()));
     cell
 }
 

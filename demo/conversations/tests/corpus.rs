@@ -32,6 +32,19 @@ fn no_held_out_question_is_trained() {
 }
 
 #[test]
+fn no_question_becomes_a_held_out_one_by_losing_words() {
+    let corpus = corpus();
+    let held_out: HashSet<_> = corpus.held_out().iter().map(|case| normalized(&case.question)).collect();
+    let mut random = Random::new(7);
+    let mut reached = HashSet::new();
+    for _ in 0..100_000 {
+        let users = corpus.sample(&mut random).turns.into_iter().map(|turn| normalized(&turn.user));
+        reached.extend(users.filter(|user| held_out.contains(user)));
+    }
+    assert!(reached.is_empty(), "{reached:#?}");
+}
+
+#[test]
 fn every_family_can_be_asked_in_many_ways_and_is_held_out() {
     let corpus = corpus();
     let held_out: HashSet<_> = corpus.held_out().into_iter().map(|case| case.family).collect();

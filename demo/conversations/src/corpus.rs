@@ -8,18 +8,23 @@ use crate::held_out::{self, HeldOut};
 use crate::random::Random;
 use crate::source::{self, LoadError};
 use crate::surface;
+use crate::synonyms::Synonyms;
 use crate::words::normalized;
 
 /// How often a conversation has one, two, three and four turns.
 const TURNS: [f64; 4] = [0.36, 0.36, 0.19, 0.09];
 /// How often a follow-up is asked where one can be.
 const FOLLOW_UP: f64 = 0.6;
+/// How often synonyms are put into a question, and how many at most.
+const SYNONYMS: f64 = 0.5;
+const MOST_SYNONYMS: usize = 3;
 /// How many questions of each family [`Corpus::texts`] has at most.
 const QUESTIONS_PER_FAMILY: usize = 200;
 
 /// All families, and how likely each is.
 pub struct Corpus {
     families: Vec<Family>,
+    synonyms: Synonyms,
     /// Families that can be asked at any time, and the running sum of their weights.
     independent: Vec<usize>,
     cumulative: Vec<f64>,
@@ -61,7 +66,7 @@ impl Corpus {
             .collect();
         let held_out = held_out::all(&families).into_iter();
         let untouchable = held_out.flat_map(|case| surface::without_polite_words(&case.question)).collect();
-        Ok(Self { families, independent, cumulative, follow_ups, untouchable })
+        Ok(Self { families, synonyms: source::synonyms()?, independent, cumulative, follow_ups, untouchable })
     }
 
     /// All families.
@@ -122,7 +127,12 @@ impl Corpus {
         let row = &family.rows[row];
         let mut question = family.ask(row, random);
         if !family.plain {
-            let loose = surface::loosened(&question, random);
+            let mut loose = question.clone();
+            if random.chance(SYNONYMS) {
+                let count = 1 + random.below(MOST_SYNONYMS);
+                loose = self.synonyms.replaced(&loose, count, |word| family.is_about(row, word), random);
+            }
+            let loose = surface::loosened(&loose, random);
             if !self.untouchable.contains(&normalized(&loose)) {
                 question = loose;
             }

@@ -1,5 +1,7 @@
 //! Everything that is known about one thing that can be asked.
 
+use std::collections::HashSet;
+
 use crate::pattern::{Pattern, Row};
 use crate::random::Random;
 
@@ -16,6 +18,8 @@ pub struct Family {
     /// Never empty; a family that is no table has one row without cells. For a follow-up that repeats what was said before
     /// these are the rows of that family.
     pub(crate) rows: Vec<Row>,
+    /// The words that its manners ask about.
+    pub(crate) topics: HashSet<String>,
     /// Whether the answer depends on the row: a family whose answers have no slots is right or wrong as a whole.
     pub(crate) has_row_answers: bool,
     /// Indices of the families after which it can be asked; empty when it can always be asked.
@@ -73,6 +77,12 @@ impl Family {
     /// All answers, those of each row.
     pub fn answers(&self) -> impl Iterator<Item = String> {
         self.rows.iter().flat_map(|row| self.answers.iter().map(|answer| answer.first(row)))
+    }
+
+    /// Whether a question about this row is about this word, so that no synonym can stand for it.
+    pub(crate) fn is_about(&self, row: &Row, word: &str) -> bool {
+        self.topics.contains(word)
+            || row.iter().flatten().any(|cell| cell.split(' ').any(|of_cell| of_cell == word))
     }
 
     /// A question about this row. Patterns with more expansions come more often, but not in proportion: a short form that is

@@ -18,6 +18,7 @@ mod random;
 mod rows;
 mod source;
 mod surface;
+mod synonyms;
 mod words;
 
 pub use conversation::{Conversation, Turn};

@@ -1,15 +1,17 @@
 //! The text files → families, with every mistake that a writer can make found here and named.
 //!
 //! `text/phrases.toml` has what the others share: lists of phrases for patterns, and *manners*, which are patterns around a
-//! `{term}`, so that "what is …" need not be written out for each word that is explained.
+//! `{term}`, so that "what is …" need not be written out for each word that is explained. `text/synonyms.toml` has words that can
+//! stand for each other in all questions.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::Deserialize;
 
 use crate::family::Family;
 use crate::pattern::{Pattern, PatternError, Row};
 use crate::rows::Generated;
+use crate::synonyms::Synonyms;
 
 /// Theme and text of each file but `phrases.toml`.
 const FILES: &[(&str, &str)] = &[
@@ -28,6 +30,7 @@ const FILES: &[(&str, &str)] = &[
     ("small-talk", include_str!("../text/small-talk.toml")),
 ];
 const PHRASES: &str = include_str!("../text/phrases.toml");
+const SYNONYMS: &str = include_str!("../text/synonyms.toml");
 
 /// What is wrong with the text files.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +80,9 @@ pub enum LoadError {
         /// How many it should have.
         slots: usize,
     },
+    /// A phrase would have two lists of synonyms.
+    #[error("the phrase {0:?} is in two groups of synonyms")]
+    DuplicateSynonym(String),
     /// A pattern cannot be read.
     #[error("family {family:?}: {source}")]
     Pattern {
@@ -100,6 +106,13 @@ struct Phrases {
 struct Manner {
     ask: Vec<String>,
     held_out: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SynonymGroups {
+    /// Phrases that can stand for each other, separated by |.
+    groups: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -147,6 +160,12 @@ pub(crate) struct Source {
 /// The files that are built into this crate.
 pub(crate) fn load() -> Result<Source, LoadError> {
     load_from(FILES, PHRASES)
+}
+
+/// The synonyms that are built into this crate.
+pub(crate) fn synonyms() -> Result<Synonyms, LoadError> {
+    let SynonymGroups { groups } = parse("synonyms", SYNONYMS)?;
+    Synonyms::new(&groups)
 }
 
 fn load_from(files: &[(&str, &str)], phrases: &str) -> Result<Source, LoadError> {
@@ -223,6 +242,7 @@ impl Builder<'_> {
             held_out: patterns("held_out", &held_out)?,
             has_row_answers: source.answers.iter().any(|answer| answer.contains('{')),
             rows,
+            topics: topics(source),
             after,
             recall: source.recall,
             same_row: source.same_row,
@@ -292,6 +312,13 @@ impl Builder<'_> {
         }
         Ok(indices)
     }
+}
+
+/// The words of its terms without articles.
+fn topics(source: &FamilySource) -> HashSet<String> {
+    let terms = source.terms.iter().map(|term| term.split_once(':').map_or(term.as_str(), |(_, term)| term));
+    let words = terms.flat_map(|term| term.split(' ')).filter(|word| !["a", "an", "the"].contains(word));
+    words.map(str::to_owned).collect()
 }
 
 /// The slots and rows of a family; one that is no table has one row without cells.

@@ -14,7 +14,7 @@ use crate::words::normalized;
 /// How often a conversation has one, two, three and four turns.
 const TURNS: [f64; 4] = [0.36, 0.36, 0.19, 0.09];
 /// How often a follow-up is asked where one can be.
-const FOLLOW_UP: f64 = 0.6;
+const FOLLOW_UP: f64 = 0.5;
 /// How often synonyms are put into a question, and how many at most.
 const SYNONYMS: f64 = 0.5;
 const MOST_SYNONYMS: usize = 3;

@@ -5,6 +5,9 @@ use std::collections::HashSet;
 use crate::pattern::{Pattern, Row};
 use crate::random::Random;
 
+/// How often a question is asked by the first pattern of its family.
+const FIRST: f64 = 0.25;
+
 /// Questions that mean the same and their answers; for a table, those of each row.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a yes or no that the text files state by itself")]
@@ -85,9 +88,12 @@ impl Family {
             || row.iter().flatten().any(|cell| cell.split(' ').any(|of_cell| of_cell == word))
     }
 
-    /// A question about this row. Patterns with more expansions come more often, but not in proportion: a short form that is
-    /// written once should be heard too.
+    /// A question about this row. The first pattern is how most people ask, so it comes often. Of the others, those with more
+    /// expansions come more often, but not in proportion: a short form that is written once should be heard too.
     pub(crate) fn ask(&self, row: &Row, random: &mut Random) -> String {
+        if random.chance(FIRST) {
+            return self.asks[0].sample(row, random);
+        }
         let mut sum = 0.0;
         let cumulative: Vec<f64> = self
             .asks

@@ -48,8 +48,6 @@ const BEFORE_QUESTIONS: &[&str] = &[
     "by the way,",
     "first of all,",
     "for my homework:",
-    "thanks.",
-    "great.",
 ];
 /// Put before a request.
 const BEFORE_REQUESTS: &[&str] = &[
@@ -74,8 +72,7 @@ const BEFORE_REQUESTS: &[&str] = &[
 const BEFORE_OTHERS: &[&str] =
     &["hey,", "ok,", "well,", "so,", "hi,", "listen,", "you know,", "hm,", "oh,", "look,", "by the way,"];
 /// Put after questions and requests.
-const AFTER: &[&str] =
-    &["please", "pls", "for me", "if you can", "thanks", "mate", "exactly", "quickly", "by the way"];
+const AFTER: &[&str] = &["please", "pls", "for me", "if you can", "mate", "exactly", "quickly", "by the way"];
 
 const QUESTION_WORDS: &[&str] =
     &["what", "whats", "what's", "who", "who's", "where", "when", "why", "how", "which", "whose"];

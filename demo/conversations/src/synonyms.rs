@@ -115,6 +115,19 @@ mod tests {
     }
 
     #[test]
+    fn the_groups_that_are_built_in_are_choices_of_plain_words() {
+        for group in crate::source::synonyms().unwrap().groups {
+            assert!(group.len() > 1, "{group:?}");
+            for phrase in &group {
+                let is_plain =
+                    |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"'-".contains(&byte);
+                let are_plain = |word: &str| !word.is_empty() && word.bytes().all(is_plain);
+                assert!(phrase.split(' ').all(are_plain), "{phrase:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_phrase_has_one_group() {
         let error = Synonyms::new(&["a|b", "c|a"].map(str::to_owned)).unwrap_err();
         assert_eq!(error.to_string(), "the phrase \"a\" is in two groups of synonyms");

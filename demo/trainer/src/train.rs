@@ -10,7 +10,6 @@ use crate::checkpoint::{self, Progress};
 use crate::corpus::Lessons;
 use crate::curve::{Curve, Point};
 use crate::export;
-use crate::network::Network;
 use crate::optimizer::Schedule;
 use crate::sequence::Encoder;
 use crate::shape::Shape;
@@ -57,14 +56,18 @@ pub struct Plan {
 
 /// Trains, and writes the model file.
 pub fn run(plan: &Plan, lessons: &Lessons) -> Result<()> {
-    let vocabulary = lessons.vocabulary(plan.shape.vocab)?;
-    let encoder = Encoder::new(&vocabulary)?;
-    let shape = Shape { vocab: vocabulary.tokens.len(), ..plan.shape };
     let curve_path = plan.out.with_extension("csv");
-    let new = || (Trainer::new(shape, plan.seed), Progress { seed: plan.seed, ..Progress::default() });
-    let saved = plan.checkpoint.as_ref().filter(|_| plan.resume);
-    let (mut trainer, mut progress) =
-        saved.map_or_else(|| Ok(new()), |path| checkpoint::load(path, Network::new(shape)))?;
+    let (mut trainer, vocabulary, mut progress) = match &plan.checkpoint {
+        Some(path) if plan.resume => checkpoint::load(path, plan.shape)?,
+        _ => {
+            let vocabulary = lessons.vocabulary(plan.shape.vocab)?;
+            let shape = Shape { vocab: vocabulary.tokens.len(), ..plan.shape };
+            let progress = Progress { seed: plan.seed, ..Progress::default() };
+            (Trainer::new(shape, plan.seed), vocabulary, progress)
+        }
+    };
+    let encoder = Encoder::new(&vocabulary)?;
+    let shape = trainer.network.layout.shape;
     let mut curve = Curve::load(&curve_path, trainer.optimizer.steps)?;
     if let Length::Steps(steps) = plan.length {
         progress.total = steps;
@@ -105,7 +108,7 @@ pub fn run(plan: &Plan, lessons: &Lessons) -> Result<()> {
         if let Some(path) = &plan.checkpoint
             && (saved.elapsed() > SAVE || steps == progress.total)
         {
-            checkpoint::save(path, &trainer, &progress)?;
+            checkpoint::save(path, &trainer, &vocabulary, &progress)?;
             saved = Instant::now();
         }
     }

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use bitnet_engine::tokenizer::{self, Tokenizer};
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -82,9 +82,27 @@ impl Vocabulary {
         let stored = serde_json::to_value(bpe)?;
         let pairs: Vec<[String; 2]> = serde_json::from_value(stored["merges"].clone())?;
         let merges = pairs.iter().map(|pair| pair.join(" ")).collect();
+        Ok(Self::new(tokens.into_iter().chain(SPECIALS.map(str::to_owned)).collect(), merges))
+    }
+
+    /// With tokens of which the last are the special ones.
+    fn new(tokens: Vec<String>, merges: Vec<String>) -> Self {
+        let ordinary = tokens.len().saturating_sub(SPECIALS.len());
         let types = [vec![1; ordinary], vec![3; SPECIALS.len()]].concat();
-        let tokens = tokens.into_iter().chain(SPECIALS.map(str::to_owned)).collect();
-        Ok(Self { tokens, types, merges })
+        Self { tokens, types, merges }
+    }
+
+    /// As JSON, to be kept with a training.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::json!([self.tokens, self.merges]).to_string()
+    }
+
+    /// What [`Vocabulary::to_json`] wrote.
+    pub fn from_json(text: &[u8]) -> Result<Self> {
+        let (tokens, merges): (Vec<String>, _) = serde_json::from_slice(text)?;
+        ensure!(tokens.ends_with(&SPECIALS.map(str::to_owned)), "the vocabulary lacks special tokens");
+        Ok(Self::new(tokens, merges))
     }
 
     /// The engine's tokenizer with this vocabulary.
@@ -125,6 +143,8 @@ mod tests {
         let first = Vocabulary::train(&texts(), 300).unwrap();
         assert_eq!(first, Vocabulary::train(&texts(), 300).unwrap());
         assert!(first.tokens.len() <= 300 && !first.merges.is_empty());
+        assert_eq!(first, Vocabulary::from_json(first.to_json().as_bytes()).unwrap());
+        assert!(Vocabulary::from_json(b"[[], []]").is_err());
         assert_eq!(first.tokens.len(), 256 + first.merges.len() + SPECIALS.len());
     }
 

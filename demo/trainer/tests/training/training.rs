@@ -3,7 +3,6 @@
 use bitnet_demo_trainer::checkpoint::{self, Progress};
 use bitnet_demo_trainer::corpus::Lessons;
 use bitnet_demo_trainer::export;
-use bitnet_demo_trainer::network::Network;
 use bitnet_demo_trainer::sequence::Encoder;
 use bitnet_demo_trainer::shape::Shape;
 use bitnet_demo_trainer::trainer::Trainer;
@@ -61,10 +60,10 @@ fn an_interrupted_training_goes_on_as_if_it_had_not_been() {
     let mut first = Trainer::new(shape, 7);
     steps(&mut first, 2);
     let progress = Progress { seed: 7, total: 4, tokens: 2_000, milliseconds: 5 };
-    checkpoint::save(&path, &first, &progress).unwrap();
-    let (mut second, loaded) = checkpoint::load(&path, Network::new(shape)).unwrap();
+    checkpoint::save(&path, &first, &vocabulary, &progress).unwrap();
+    let (mut second, kept, loaded) = checkpoint::load(&path, shape).unwrap();
     std::fs::remove_file(&path).unwrap();
     steps(&mut second, 2);
-    assert_eq!(loaded, progress);
+    assert_eq!((kept, loaded), (vocabulary, progress));
     assert!(second.master == whole.master && second.optimizer == whole.optimizer);
 }

@@ -46,8 +46,8 @@ fn answer(messages: &[&str], flags: &[&str]) -> String {
 const PUBLISHED: [(&[&str], &str); 3] = [
     (
         &["What is BitNet?"],
-        "BitNet is a language model by Microsoft whose weights are only -1, 0 and +1. That makes it small and fast, even on an \
-         ordinary CPU.",
+        "BitNet b1.58 is a kind of language model with ternary weights: each is -1, 0 or +1. So it needs little memory and no \
+         GPU.",
     ),
     (
         &["hi", "Hello! How can I help you?", "how do i use my own model"],

@@ -23,13 +23,14 @@ async fn conversation(engine: &Server, questions: &[&str]) -> Vec<String> {
 async fn it_answers_what_a_newcomer_asks_over_several_turns() {
     let engine = demo_engine().await;
     for turns in [
-        &[("Hello!", "Hi there"), ("what is bitnet", "-1, 0"), ("why?", "memory")][..],
+        &[("Hello!", "Hello!"), ("what is bitnet", "-1, 0"), ("why?", "memory")][..],
         &[("What is a sidecar?", "second container"), ("tell me more", "11434")],
         &[("How do I use a real model?", "cargo chat -m"), ("where can i download it?", "Hugging Face")],
         &[("My name is Anna.", "Anna"), ("What is 7 + 5?", "7 + 5 = 12."), ("what is my name?", "Anna")],
         &[("Why is it fast without a GPU?", "CPU"), ("thanks", "My pleasure")],
         &[("What is the capital of France?", "Paris"), ("Who will win the next election?", "no internet")],
-        &[("what is 8 times 7", "8 x 7 = 56."), ("ok, thanks", "welcome"), ("bye", "Goodbye")],
+        &[("what is 8 times 7", "8 x 7 = 56."), ("ok, thanks", "welcome"), ("bye", "Bye!")],
+        &[("I feel sad.", "better day"), ("thank you", "welcome")],
     ] {
         let questions: Vec<_> = turns.iter().map(|turn| turn.0).collect();
         let answers = conversation(&engine, &questions).await;

@@ -13,9 +13,9 @@ pub(crate) enum Generated {
     Sums,
     /// a − b for 0 to 20, never below zero.
     Differences,
-    /// a × b for 0 to 10.
+    /// a × b for 0 to 12.
     Products,
-    /// a ÷ b for b of 1 to 10 and results up to 10.
+    /// a ÷ b for b of 1 to 12 and results up to 12.
     Quotients,
     /// `a`, `result`: twice the number, 0 to 20.
     Doubles,
@@ -27,12 +27,18 @@ pub(crate) enum Generated {
     Predecessors,
     /// `a`, `b`, `result`: the greater of two numbers up to 20.
     Greater,
-    /// The squares of 0 to 10.
+    /// The squares of 0 to 12.
     Squares,
     /// `a`, `result`: "even" or "odd", 0 to 30.
     Parity,
     /// `a`, `b`: two numbers that are too large.
     LargeNumbers,
+    /// `a`, `b`: two numbers of which at least one is too large to add, subtract or multiply.
+    LargePairs,
+    /// `a`, `b`: two numbers up to 20 that are too large to multiply.
+    LargeProducts,
+    /// `a`, `b`: two numbers up to 20 of which the first is the smaller one.
+    BelowZero,
     /// `word`: words that no language has.
     Nonsense,
 }
@@ -50,7 +56,7 @@ impl Generated {
             | Self::Predecessors
             | Self::Squares
             | Self::Parity => &["a", "result"],
-            Self::LargeNumbers => &["a", "b"],
+            Self::LargeNumbers | Self::LargePairs | Self::LargeProducts | Self::BelowZero => &["a", "b"],
             Self::Nonsense => &["word"],
         };
         names.iter().map(|&name| name.to_owned()).collect()
@@ -68,8 +74,8 @@ impl Generated {
             Self::Differences => {
                 pairs(0..=20, 0..=20).filter(|(a, b)| a >= b).map(|(a, b)| three(a, b, a - b)).collect()
             }
-            Self::Products => pairs(0..=10, 0..=10).map(|(a, b)| three(a, b, a * b)).collect(),
-            Self::Quotients => pairs(1..=10, 1..=10).map(|(a, b)| three(a * b, b, a)).collect(),
+            Self::Products => pairs(0..=12, 0..=12).map(|(a, b)| three(a, b, a * b)).collect(),
+            Self::Quotients => pairs(1..=12, 1..=12).map(|(a, b)| three(a * b, b, a)).collect(),
             Self::Greater => {
                 pairs(0..=20, 0..=20).filter(|(a, b)| a != b).map(|(a, b)| three(a, b, a.max(b))).collect()
             }
@@ -77,11 +83,20 @@ impl Generated {
             Self::Halves => (0..=20).map(|a| two(2 * a, a.to_string())).collect(),
             Self::Successors => (0..=30).map(|a| two(a, (a + 1).to_string())).collect(),
             Self::Predecessors => (1..=30).map(|a| two(a, (a - 1).to_string())).collect(),
-            Self::Squares => (0..=10).map(|a| two(a, (a * a).to_string())).collect(),
+            Self::Squares => (0..=12).map(|a| two(a, (a * a).to_string())).collect(),
             Self::Parity => {
                 (0..=30).map(|a| two(a, if a % 2 == 0 { "even" } else { "odd" }.to_owned())).collect()
             }
             Self::LargeNumbers => large_numbers(),
+            Self::LargePairs => large_pairs(),
+            Self::LargeProducts => pairs(2..=20, 2..=20)
+                .filter(|&(a, b)| a.max(b) > 12)
+                .map(|(a, b)| vec![number(a), number(b)])
+                .collect(),
+            Self::BelowZero => pairs(0..=20, 0..=20)
+                .filter(|(a, b)| a < b)
+                .map(|(a, b)| vec![number(a), number(b)])
+                .collect(),
             Self::Nonsense => nonsense(),
         }
     }
@@ -127,6 +142,23 @@ fn large_numbers() -> Vec<Row> {
     (0..300).map(|row| vec![cell(number(2 + row % 4)), cell(number(2 + (row / 4) % 3))]).collect()
 }
 
+/// Numbers of one to five digits, of which at least one is beyond what was learned.
+fn large_pairs() -> Vec<Row> {
+    let mut random = Random::new(4);
+    let mut pairs = std::collections::BTreeSet::new();
+    while pairs.len() < 2000 {
+        let mut any = || {
+            let bound = *random.pick(&[10, 100, 1000, 10_000, 100_000]);
+            random.below(bound)
+        };
+        let pair = (any(), any());
+        if pair.0.max(pair.1) > 20 {
+            pairs.insert(pair);
+        }
+    }
+    pairs.into_iter().map(|(a, b)| vec![number(a), number(b)]).collect()
+}
+
 /// Words like "blimu", each once.
 fn nonsense() -> Vec<Row> {
     const BEGIN: [&str; 24] = [
@@ -169,6 +201,9 @@ mod tests {
             Generated::Squares,
             Generated::Parity,
             Generated::LargeNumbers,
+            Generated::LargePairs,
+            Generated::LargeProducts,
+            Generated::BelowZero,
             Generated::Nonsense,
         ] {
             let slots = kind.slots().len();

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use crate::conversation::{Conversation, Turn};
 use crate::family::Family;
 use crate::held_out::{self, HeldOut};
+use crate::loose::loosened;
 use crate::random::Random;
 use crate::source::{self, LoadError};
 use crate::surface;
@@ -132,7 +133,7 @@ impl Corpus {
                 let count = 1 + random.below(MOST_SYNONYMS);
                 loose = self.synonyms.replaced(&loose, count, |word| family.is_about(row, word), random);
             }
-            let loose = surface::loosened(&loose, random);
+            let loose = loosened(&loose, random);
             if !self.untouchable.contains(&normalized(&loose)) {
                 question = loose;
             }

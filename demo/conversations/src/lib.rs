@@ -13,6 +13,7 @@ mod corpus;
 mod family;
 mod held_out;
 mod judge;
+mod loose;
 mod pattern;
 mod random;
 mod rows;

@@ -11,16 +11,16 @@ use bitnet_demo_trainer::shape::Shape;
 use bitnet_demo_trainer::train::{Length, Plan, run};
 use clap::{Args, Parser, Subcommand};
 
-/// Minutes of a training that is given neither a time nor a number of steps.
-const MINUTES: f64 = 55.0;
+/// Steps of a training that is given neither a time nor a number of steps: those of the published model.
+const STEPS: u64 = 24_000;
 
 #[derive(Debug, Parser)]
 #[command(
     name = "bitnet-demo",
     version,
     about = "Trains the demo model of bitnet-engine, a tiny BitNet b1.58, on a plain CPU",
-    after_help = "Build it with --release. Example, about an hour on two cores:\n\n  \
-                  bitnet-demo train --out demo.gguf --minutes 55 --checkpoint demo.train\n  \
+    after_help = "Build it with --release. Example, an hour and a half on two cores:\n\n  \
+                  bitnet-demo train --out demo.gguf --checkpoint demo.train\n  \
                   bitnet-demo evaluate -m demo.gguf --verbose"
 )]
 struct Cli {
@@ -46,12 +46,12 @@ struct Train {
     /// Model file to write; beside it the losses so far, as .csv and .svg
     #[arg(long, short, value_name = "FILE")]
     out: PathBuf,
-    /// About how long to train; the number of steps follows from the speed of the first ones [default: 55]
+    /// How many steps to train
+    #[arg(long, value_name = "N", default_value_t = STEPS)]
+    steps: u64,
+    /// About how long to train; the number of steps follows from the speed of the first ones
     #[arg(long, value_name = "N", conflicts_with = "steps")]
     minutes: Option<f64>,
-    /// How many steps to train
-    #[arg(long, value_name = "N")]
-    steps: Option<u64>,
     /// What all random numbers follow from
     #[arg(long, value_name = "N", default_value = "1")]
     seed: u64,
@@ -97,10 +97,14 @@ fn main() -> Result<()> {
 
 fn train(arguments: Train) -> Result<()> {
     let Train { out, minutes, steps, seed, checkpoint, resume, threads, .. } = arguments;
-    let minutes = minutes.unwrap_or(MINUTES);
-    ensure!(minutes.is_finite() && minutes > 0.0, "--minutes must be a positive number");
+    let length = match minutes {
+        None => Length::Steps(steps),
+        Some(minutes) => {
+            ensure!(minutes.is_finite() && minutes > 0.0, "--minutes must be a positive number");
+            Length::Time(Duration::try_from_secs_f64(60.0 * minutes).context("--minutes is too large")?)
+        }
+    };
     rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build_global()?;
-    let length = steps.map_or(Length::Time(Duration::from_secs_f64(60.0 * minutes)), Length::Steps);
     let schedule = Schedule {
         peak: arguments.learning_rate,
         warm_up: arguments.warm_up,

@@ -22,20 +22,26 @@ async fn conversation(engine: &Server, questions: &[&str]) -> Vec<String> {
 #[tokio::test]
 async fn it_answers_what_a_newcomer_asks_over_several_turns() {
     let engine = demo_engine().await;
+    // What an answer has to contain: one of the parts, where the model knows several answers.
     for turns in [
-        &[("Hello!", "Hello!"), ("what is bitnet", "-1, 0"), ("why?", "memory")][..],
+        &[("Hello!", "Hello|Hi there"), ("what is bitnet", "-1, 0"), ("why?", "memory")][..],
         &[("What is a sidecar?", "second container"), ("tell me more", "11434")],
         &[("How do I use a real model?", "cargo chat -m"), ("where can i download it?", "Hugging Face")],
         &[("My name is Anna.", "Anna"), ("What is 7 + 5?", "7 + 5 = 12."), ("what is my name?", "Anna")],
-        &[("Why is it fast without a GPU?", "CPU"), ("thanks", "My pleasure")],
-        &[("What is the capital of France?", "Paris"), ("Who will win the next election?", "no internet")],
-        &[("what is 8 times 7", "8 x 7 = 56."), ("ok, thanks", "welcome"), ("bye", "Bye!")],
-        &[("I feel sad.", "better day"), ("thank you", "welcome")],
+        &[("Why is it fast without a GPU?", "CPU"), ("thanks", "pleasure|welcome")],
+        &[
+            ("What is the capital of France?", "Paris"),
+            ("Who will win the next election?", "no internet|never learned"),
+        ],
+        &[("what is 8 times 7", "8 x 7 = 56."), ("ok, thanks", "pleasure|welcome"), ("bye", "Bye|Goodbye")],
+        &[("what is 12 x 12?", "= 144."), ("and 100 - 37?", "too big")],
+        &[("I feel sad.", "better day"), ("thank you", "pleasure|welcome")],
     ] {
         let questions: Vec<_> = turns.iter().map(|turn| turn.0).collect();
         let answers = conversation(&engine, &questions).await;
         for ((question, expected), answer) in turns.iter().zip(&answers) {
-            assert!(answer.contains(expected), "{question:?} got {answer:?}, not {expected:?}");
+            let is_right = expected.split('|').any(|part| answer.contains(part));
+            assert!(is_right, "{question:?} got {answer:?}, not {expected:?}");
         }
     }
 }

@@ -89,14 +89,10 @@ impl Generated {
             }
             Self::LargeNumbers => large_numbers(),
             Self::LargePairs => large_pairs(),
-            Self::LargeProducts => pairs(2..=20, 2..=20)
-                .filter(|&(a, b)| a.max(b) > 12)
-                .map(|(a, b)| vec![number(a), number(b)])
-                .collect(),
-            Self::BelowZero => pairs(0..=20, 0..=20)
-                .filter(|(a, b)| a < b)
-                .map(|(a, b)| vec![number(a), number(b)])
-                .collect(),
+            Self::LargeProducts => {
+                pairs(2..=20, 2..=20).filter(|&(a, b)| a.max(b) > 12).map(unsolved).collect()
+            }
+            Self::BelowZero => pairs(0..=20, 0..=20).filter(|(a, b)| a < b).map(unsolved).collect(),
             Self::Nonsense => nonsense(),
         }
     }
@@ -134,6 +130,11 @@ fn number(value: usize) -> Vec<String> {
     cell
 }
 
+/// A row without a result.
+fn unsolved((a, b): (usize, usize)) -> Row {
+    vec![number(a), number(b)]
+}
+
 /// Pairs of which the first is beyond what was learned.
 fn large_numbers() -> Vec<Row> {
     let mut random = Random::new(1);
@@ -156,7 +157,7 @@ fn large_pairs() -> Vec<Row> {
             pairs.insert(pair);
         }
     }
-    pairs.into_iter().map(|(a, b)| vec![number(a), number(b)]).collect()
+    pairs.into_iter().map(unsolved).collect()
 }
 
 /// Words like "blimu", each once.

@@ -22,7 +22,7 @@ async fn conversation(engine: &Server, questions: &[&str]) -> Vec<String> {
 #[tokio::test]
 async fn it_answers_what_a_newcomer_asks_over_several_turns() {
     let engine = demo_engine().await;
-    // What an answer has to contain: one of the parts, where the model knows several answers.
+    // Beside each question what its answer has to contain: one of the parts between `|`, where several answers are right.
     for turns in [
         &[("Hello!", "Hello|Hi there"), ("what is bitnet", "-1, 0"), ("why?", "memory")][..],
         &[("What is a sidecar?", "second container"), ("tell me more", "11434")],

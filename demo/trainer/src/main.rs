@@ -47,7 +47,7 @@ struct Train {
     #[arg(long, short, value_name = "FILE")]
     out: PathBuf,
     /// How many steps to train
-    #[arg(long, value_name = "N", default_value_t = STEPS)]
+    #[arg(long, value_name = "N", default_value_t = STEPS, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
     /// About how long to train; the number of steps follows from the speed of the first ones
     #[arg(long, value_name = "N", conflicts_with = "steps")]
@@ -70,9 +70,9 @@ struct Train {
     /// Weight decay of the ternary weights in the first half of the training
     #[arg(long, value_name = "X", default_value = "0.1")]
     weight_decay: f32,
-    /// Tokens of a step
-    #[arg(long, value_name = "N", default_value = "2048")]
-    batch_tokens: usize,
+    /// Tokens of a step, up to a million
+    #[arg(long, value_name = "N", default_value = "2048", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    batch_tokens: u32,
     /// Threads; more than 4 do not help [default: all CPUs]
     #[arg(long, short, value_name = "N")]
     threads: Option<usize>,
@@ -117,7 +117,7 @@ fn train(arguments: Train) -> Result<()> {
         length,
         seed,
         schedule,
-        batch_tokens: arguments.batch_tokens,
+        batch_tokens: arguments.batch_tokens as usize,
         checkpoint,
         resume,
     };

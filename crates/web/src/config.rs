@@ -9,6 +9,8 @@ use clap::builder::{NonEmptyStringValueParser, Resettable};
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 
+use crate::origin::{InvalidOrigin, Origin};
+
 /// All that can be set from outside.
 #[derive(Clone, Debug, clap::Args)]
 #[group(id = "web")]
@@ -21,6 +23,10 @@ pub struct Config {
     /// Port to listen on, on all IPv4 addresses, when --listen is not given
     #[arg(long, env = "PORT", value_name = "PORT", default_value_t = 8080)]
     web_port: u16,
+
+    /// Addresses at which browsers open the page, separated by commas; needed behind a proxy that changes Host
+    #[arg(long, env = "PUBLIC_ORIGIN", value_name = "SCHEME://HOST[:PORT]", value_delimiter = ',', value_parser = public_origin)]
+    pub public_origin: Vec<Origin>,
 
     /// Where the engine is
     #[arg(long, env = "ENGINE_URL", value_name = "URL", default_value = "http://localhost:11434", value_parser = engine_url)]
@@ -66,6 +72,12 @@ pub fn without_empty_variables(command: clap::Command) -> clap::Command {
         let value = argument.get_env().and_then(std::env::var_os);
         if value.is_some_and(|value| value.is_empty()) { argument.env(Resettable::Reset) } else { argument }
     })
+}
+
+/// An origin as people write it: there may be spaces around it, and the slash that the address bar shows.
+fn public_origin(text: &str) -> Result<Origin, InvalidOrigin> {
+    let text = text.trim();
+    text.strip_suffix('/').unwrap_or(text).parse()
 }
 
 /// A base address to which `v1/chat/completions` can be joined.
@@ -152,6 +164,20 @@ mod tests {
         ] {
             let error = parse(&["--engine-url", given]).unwrap_err();
             assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn public_origins_are_a_list_without_paths() {
+        let expected: Vec<Origin> =
+            ["https://chat.example", "http://192.168.1.20:8080"].map(|origin| origin.parse().unwrap()).into();
+        let given = "HTTPS://Chat.Example:443/, http://192.168.1.20:8080";
+        assert_eq!(parse(&["--public-origin", given]).unwrap().public_origin, expected);
+        for given in
+            ["chat.example", "https://", "ftp://chat.example", "https://chat.example/chat", "*", "null", ","]
+        {
+            let error = parse(&["--public-origin", given]).unwrap_err();
+            assert!(error.contains("--public-origin") && error.contains("such as https://chat"), "{error}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! The headers that keep the page to itself, and the check that a request comes from this page.
+//! The headers that keep the page to itself, and the check that a body is declared as JSON.
 //!
 //! `Strict-Transport-Security` is absent on purpose: it belongs to whoever terminates TLS in front of this program.
 
@@ -30,20 +30,6 @@ pub fn protect(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a request may spend the engine's time: it comes from our own page, or from a program rather than a browser.
-/// Browsers say where a request comes from and pages cannot change that: in `Sec-Fetch-Site`, older ones in `Origin`.
-#[must_use]
-pub fn is_same_origin(headers: &HeaderMap) -> bool {
-    if let Some(site) = headers.get("sec-fetch-site") {
-        return site == "same-origin" || site == "none";
-    }
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
-    let origin = origin.as_bytes();
-    let origin = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
-    origin.is_some() && origin == host
-}
-
 /// Whether the body is declared as JSON. A form of another site cannot declare that without asking first.
 #[must_use]
 pub fn is_json(headers: &HeaderMap) -> bool {
@@ -60,27 +46,6 @@ mod tests {
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let pair = |&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
         pairs.iter().map(pair).collect()
-    }
-
-    #[test]
-    fn only_our_own_page_and_programs_are_same_origin() {
-        for (expected, pairs) in [
-            (true, &[][..]),
-            (
-                true,
-                &[("sec-fetch-site", "same-origin"), ("origin", "https://a.example"), ("host", "inner:8080")],
-            ),
-            (true, &[("sec-fetch-site", "none")]),
-            (false, &[("sec-fetch-site", "same-site")]),
-            (false, &[("sec-fetch-site", "cross-site"), ("origin", "http://a:8080"), ("host", "a:8080")]),
-            (true, &[("origin", "http://a:8080"), ("host", "a:8080")]),
-            (true, &[("origin", "https://a"), ("host", "a")]),
-            (false, &[("origin", "http://b:8080"), ("host", "a:8080")]),
-            (false, &[("origin", "null"), ("host", "null")]),
-            (false, &[("origin", "http://a")]),
-        ] {
-            assert_eq!(is_same_origin(&headers(pairs)), expected, "{pairs:?}");
-        }
     }
 
     #[test]

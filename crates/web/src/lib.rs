@@ -6,6 +6,8 @@
 //! joins the two. Nothing is stored here: a conversation lives in the page that shows it.
 #![forbid(unsafe_code)]
 
+pub mod origin;
+
 pub mod config;
 pub mod conversation;
 pub mod engine_client;

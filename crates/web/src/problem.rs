@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::conversation::{InvalidConversation, MAX_BODY};
 use crate::engine_client::EngineError;
+use crate::origin::Foreign;
 
 /// `{"error": {"code": …, "message": …}}`; the message is a sentence for the person at the screen.
 #[derive(Debug, Serialize)]
@@ -38,8 +39,9 @@ impl Problem {
 
     /// 403: the request comes from a page of another site.
     #[must_use]
-    pub fn cross_site() -> Self {
-        Self::new(StatusCode::FORBIDDEN, "cross_site", "Only this site's own page may use this address.")
+    pub fn cross_site(reason: &Foreign) -> Self {
+        let message = format!("Only this site's own page may use this address. {reason}");
+        Self::new(StatusCode::FORBIDDEN, "cross_site", message)
     }
 
     /// 404.

@@ -28,7 +28,7 @@ use crate::conversation::{Conversation, MAX_BODY};
 use crate::engine_client::{EngineClient, Readiness};
 use crate::patience::Impatient;
 use crate::problem::Problem;
-use crate::{headers, pages, relay};
+use crate::{headers, origin, pages, relay};
 
 /// Open connections; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 1024;
@@ -202,9 +202,8 @@ async fn route(state: &State, request: Request<Incoming>) -> Result<Response, Pr
 }
 
 async fn chat(state: &State, request: Request<Incoming>) -> Result<Response, Problem> {
-    if !headers::is_same_origin(request.headers()) {
-        return Err(Problem::cross_site());
-    }
+    origin::check(request.headers(), &state.config.public_origin)
+        .map_err(|reason| Problem::cross_site(&reason))?;
     if !headers::is_json(request.headers()) {
         return Err(Problem::not_json());
     }

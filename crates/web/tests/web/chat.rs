@@ -158,6 +158,32 @@ async fn pages_of_other_sites_are_refused() {
 }
 
 #[tokio::test]
+async fn a_page_behind_a_proxy_that_changes_host_is_told_the_setting_and_works_with_it() {
+    let engine = FakeEngine::start([Reply::Stream(vec![text("Hello"), end("stop")])]).await;
+    let ask = async |web: &Web, headers: &[(&str, &str)]| {
+        let request = web.request("POST", "/chat").json(&json!({"message": "Hi"}));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        request.send().await.unwrap()
+    };
+    let proxied = [("origin", "http://chat.lan"), ("host", "web:8080"), ("x-forwarded-host", "chat.lan")];
+
+    let web = Web::before(&engine).await;
+    let response = ask(&web, &proxied).await;
+    assert_eq!(response.status(), 403);
+    let error = response.json::<Value>().await.unwrap();
+    let message = error["error"]["message"].as_str().unwrap();
+    for part in ["http://chat.lan", "web:8080", "PUBLIC_ORIGIN"] {
+        assert!(message.contains(part), "{message}");
+    }
+
+    let web = Web::start(engine.address, &["--public-origin", "http://chat.lan"]).await;
+    assert_eq!(ask(&web, &proxied).await.status(), 200);
+    assert_eq!(ask(&web, &[("origin", "http://evil.example"), ("host", "web:8080")]).await.status(), 403);
+    let from_elsewhere = [("sec-fetch-site", "cross-site"), ("origin", "http://chat.lan")];
+    assert_eq!(ask(&web, &from_elsewhere).await.status(), 403);
+}
+
+#[tokio::test]
 async fn a_running_answer_is_finished_before_the_server_stops() {
     let steps = vec![text("one"), Step::Wait(Duration::from_millis(300)), text("two"), end("stop")];
     let engine = FakeEngine::start([Reply::Stream(steps)]).await;

@@ -1,4 +1,4 @@
-//! The headers that keep the page to itself, and the check that a body is declared as JSON.
+//! The headers that keep the page to itself, and the declaration of a body as JSON: made, and checked.
 //!
 //! `Strict-Transport-Security` is absent on purpose: it belongs to whoever terminates TLS in front of this program.
 
@@ -28,6 +28,12 @@ pub fn protect(headers: &mut HeaderMap) {
     for (name, value) in EVERYWHERE {
         headers.insert(name, HeaderValue::from_static(value));
     }
+}
+
+/// Declares a body as JSON that holds for this moment only.
+pub fn declare_json(headers: &mut HeaderMap) {
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
 /// Whether the body is declared as JSON. A form of another site cannot declare that without asking first.

@@ -37,6 +37,12 @@ impl Problem {
         json!({"error": self})
     }
 
+    /// 400: what came is not HTTP as this server speaks it.
+    #[must_use]
+    pub fn unreadable_head() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "unreadable_head", "This is not a request that HTTP/1.1 allows.")
+    }
+
     /// 403: the request comes from a page of another site.
     #[must_use]
     pub fn cross_site(reason: &Foreign) -> Self {
@@ -71,6 +77,16 @@ impl Problem {
     pub fn body_too_large() -> Self {
         let message = format!("The request has more than {MAX_BODY} bytes. Please start a new chat.");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    }
+
+    /// 431, with the limits.
+    #[must_use]
+    pub fn head_too_large(bytes: usize, headers: usize) -> Self {
+        let message = format!(
+            "The head of the request is too large: at most {bytes} bytes and {headers} headers are accepted. \
+             Deleting this site's cookies often helps."
+        );
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", message)
     }
 
     /// 415.

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use serde_json::{Value, json};
@@ -26,19 +26,22 @@ use crate::assets::{self, Asset};
 use crate::config::Config;
 use crate::conversation::{Conversation, MAX_BODY};
 use crate::engine_client::{EngineClient, Readiness};
-use crate::patience::Impatient;
+use crate::patience::{Impatient, Limits};
 use crate::problem::Problem;
+use crate::request_head::{self, Explained, MAX_HEAD, MAX_HEADERS};
 use crate::{headers, origin, pages, relay};
 
 /// Open connections; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 1024;
-/// Bytes of a request's head.
-const MAX_HEAD: usize = 32 << 10;
 /// Time for a request's head, also between two requests of a kept connection. Load balancers keep theirs for up to 60
 /// seconds and must not meet one that we have just closed.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
-/// Time for a browser to read something when it has more to read than fits on the way.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for a browser to read, and to close after we have.
+const PATIENCE: Limits = Limits {
+    write: Duration::from_secs(30),
+    silence: Duration::from_secs(1),
+    linger: Duration::from_secs(10),
+};
 /// Time for a request's body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -67,7 +70,8 @@ pub async fn run(
     let page = pages::chat().context("cannot render the page")?;
     let state = Arc::new(State { config, engine, page });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    http.max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -83,7 +87,7 @@ pub async fn run(
             let state = state.clone();
             async move { Ok::<_, Infallible>(answer(&state, request).await) }
         });
-        let stream = Impatient::new(stream, WRITE_TIMEOUT);
+        let stream = Explained::new(Impatient::new(stream, PATIENCE));
         let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
         connections.spawn(async move {
             // Not worth more than this: mostly browsers that leave.
@@ -171,6 +175,7 @@ async fn answer(state: &State, request: Request<Incoming>) -> Response {
 }
 
 async fn route(state: &State, request: Request<Incoming>) -> Result<Response, Problem> {
+    request_head::check(&request)?;
     // To HEAD we answer as to GET; hyper leaves the body out.
     let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
     match (method, request.uri().path()) {
@@ -207,6 +212,7 @@ async fn chat(state: &State, request: Request<Incoming>) -> Result<Response, Pro
     if !headers::is_json(request.headers()) {
         return Err(Problem::not_json());
     }
+    let version = request.version();
     let body = Limited::new(request.into_body(), MAX_BODY).collect();
     let body = match timeout(BODY_TIMEOUT, body).await {
         Ok(Ok(body)) => body.to_bytes(),
@@ -219,11 +225,15 @@ async fn chat(state: &State, request: Request<Incoming>) -> Result<Response, Pro
     let mut response = Response::new(StreamBody::new(events).boxed_unsync());
     for (name, value) in [
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
-        (header::CACHE_CONTROL, "no-store, no-transform"),
+        (header::CACHE_CONTROL, "no-cache, no-store, no-transform"),
         // nginx and its relatives collect an answer before they pass it on, unless told not to.
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ] {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    if version < Version::HTTP_11 {
+        // Such a stream ends with the connection, also for a client that has asked to keep it.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
 }
@@ -237,6 +247,10 @@ fn refuse(problem: &Problem) -> Response {
     if let Some(seconds) = problem.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
+    if problem.status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE {
+        // As hyper does when it refuses a head itself.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if let Some(methods) = problem.allow {
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
     }
@@ -246,7 +260,6 @@ fn refuse(problem: &Problem) -> Response {
 fn json(status: StatusCode, body: &Value) -> Response {
     let mut response = Response::new(Full::from(body.to_string()).boxed_unsync());
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers::declare_json(response.headers_mut());
     response
 }

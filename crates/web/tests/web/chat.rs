@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::fake_engine::{FakeEngine, Reply, Step, chunk, end, in_time, text};
+use crate::fake_engine::{FakeEngine, Reply, Step, chunk, end, text};
 use crate::web::Web;
 
 #[tokio::test]
@@ -204,16 +203,4 @@ async fn an_answer_without_end_does_not_keep_the_server_from_stopping() {
     answer.expect_text("one").await;
     web.begin_shutdown();
     web.ended().await;
-}
-
-#[tokio::test]
-async fn a_head_without_end_is_refused() {
-    let engine = FakeEngine::start([]).await;
-    let web = Web::before(&engine).await;
-    let mut connection = tokio::net::TcpStream::connect(web.address()).await.unwrap();
-    let endless = format!("GET / HTTP/1.1\r\nx: {}", "x".repeat(200 << 10));
-    let _ = connection.write_all(endless.as_bytes()).await;
-    let mut answer = Vec::new();
-    let _ = in_time(connection.read_to_end(&mut answer)).await;
-    assert!(answer.starts_with(b"HTTP/1.1 431"), "{}", String::from_utf8_lossy(&answer));
 }

@@ -7,3 +7,4 @@ mod fake_engine;
 mod page;
 mod program;
 mod web;
+mod wire;

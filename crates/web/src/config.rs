@@ -2,6 +2,7 @@
 //!
 //! Each name differs from the engine's (`--host`, `--port`, `--model` …), because `bitnet-chat` takes the flags of both.
 
+use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -65,13 +66,51 @@ impl Config {
     }
 }
 
-/// `command`, where a variable that is set to nothing counts as not set: `${MODEL:-}` in a compose file does that.
+/// `command` without the variables that nobody can have meant, and a warning for each that has a value.
+///
+/// A variable that is set to nothing counts as not set: `${MODEL:-}` in a compose file does that. So does a service link where
+/// it is no valid value: an orchestrator sets such variables for its own services, whatever else their names mean.
 #[must_use]
-pub fn without_empty_variables(command: clap::Command) -> clap::Command {
-    command.mut_args(|argument| {
-        let value = argument.get_env().and_then(std::env::var_os);
-        if value.is_some_and(|value| value.is_empty()) { argument.env(Resettable::Reset) } else { argument }
-    })
+pub fn without_stray_variables(command: clap::Command) -> (clap::Command, Vec<String>) {
+    without_stray(command, |name| std::env::var_os(name))
+}
+
+fn without_stray(
+    command: clap::Command,
+    variable: impl Fn(&OsStr) -> Option<OsString>,
+) -> (clap::Command, Vec<String>) {
+    // What a value means is known to the parser alone, so it is asked, with one flag at a time.
+    let parser = command.clone().mut_args(|argument| argument.env(Resettable::Reset));
+    let is_valid = |flag: &str, value: &str| {
+        let arguments = ["", &format!("--{flag}={value}")];
+        parser.clone().try_get_matches_from(arguments).is_ok()
+    };
+    let mut warnings = Vec::new();
+    let command = command.mut_args(|argument| {
+        let Some(name) = argument.get_env() else { return argument };
+        let Some(value) = variable(name) else { return argument };
+        if value.is_empty() {
+            return argument.env(Resettable::Reset);
+        }
+        let Some(link) = value.to_str().filter(|value| is_service_link(value)) else { return argument };
+        if argument.get_long().is_none_or(|flag| is_valid(flag, link)) {
+            return argument;
+        }
+        warnings.push(format!(
+            "{name}={link} is not used: this is what Kubernetes sets for a Service of such a name. To stop that, set \
+             enableServiceLinks: false in the pod, or give the Service another name",
+            name = name.display()
+        ));
+        argument.env(Resettable::Reset)
+    });
+    (command, warnings)
+}
+
+/// Whether a value looks like the `tcp://10.0.0.7:8080` of a Kubernetes service or of one of Docker's old links.
+fn is_service_link(value: &str) -> bool {
+    let mut addresses =
+        ["tcp://", "udp://", "sctp://"].iter().filter_map(|scheme| value.strip_prefix(scheme));
+    addresses.any(|address| address.parse::<SocketAddr>().is_ok())
 }
 
 /// An origin as people write it: there may be spaces around it, and the slash that the address bar shows.
@@ -122,7 +161,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
     #[derive(Parser)]
     struct Cli {
@@ -140,6 +179,57 @@ mod tests {
         assert_eq!(parse(&["--web-port", "9000"]).unwrap().address(), "0.0.0.0:9000".parse().unwrap());
         let both = parse(&["--listen", "[::1]:80", "--web-port", "9000"]).unwrap();
         assert_eq!(both.address(), "[::1]:80".parse().unwrap());
+    }
+
+    /// The settings that come of these variables, and the warnings.
+    fn from_environment(variables: &[(&str, &str)]) -> (Result<Config, String>, Vec<String>) {
+        let (command, warnings) = without_stray(Cli::command(), |name| {
+            let (_, value) = variables.iter().find(|variable| name == variable.0)?;
+            Some(value.into())
+        });
+        // The variables of this process are those that clap would read, and the test may not change them; what is left of
+        // them is given as flags instead.
+        let flags = command.get_arguments().filter_map(|argument| {
+            let (_, value) =
+                variables.iter().find(|variable| argument.get_env() == Some(variable.0.as_ref()))?;
+            Some(format!("--{}={value}", argument.get_long()?))
+        });
+        let flags: Vec<_> = flags.collect();
+        (parse(&flags.iter().map(String::as_str).collect::<Vec<_>>()), warnings)
+    }
+
+    #[test]
+    fn a_variable_that_is_set_to_nothing_counts_as_not_set() {
+        let (config, warnings) = from_environment(&[("PORT", ""), ("MODEL", "")]);
+        assert_eq!(config.unwrap().address().port(), 8080);
+        assert!(warnings.is_empty(), "{warnings:?}");
+    }
+
+    #[test]
+    fn a_service_link_where_something_else_is_expected_counts_as_not_set_with_a_warning() {
+        for link in ["tcp://10.0.0.7:8080", "udp://10.0.0.7:53", "sctp://[fd00::7]:8080"] {
+            for name in ["PORT", "LISTEN", "ENGINE_URL", "PUBLIC_ORIGIN", "ENGINE_WAIT", "DRAIN_TIMEOUT"] {
+                let (config, warnings) = from_environment(&[(name, link)]);
+                let config = config.unwrap();
+                assert_eq!((config.address().port(), config.engine_url.port()), (8080, Some(11434)));
+                let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+                for part in [name, link, "Kubernetes", "enableServiceLinks: false"] {
+                    assert!(warning.contains(part), "{warning}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_only_wrong_is_an_error_and_a_text_may_be_anything() {
+        for value in ["http://10.0.0.7:8080", "tcp://", "tcp://10.0.0.7", "tcp://web:8080x", "80a"] {
+            let (config, warnings) = from_environment(&[("PORT", value)]);
+            assert!(config.unwrap_err().contains("--web-port") && warnings.is_empty(), "{value}");
+        }
+        let text = "tcp://10.0.0.7:8080";
+        let (config, warnings) = from_environment(&[("SYSTEM_PROMPT", text)]);
+        assert_eq!(config.unwrap().system_prompt.as_deref(), Some(text));
+        assert!(warnings.is_empty(), "{warnings:?}");
     }
 
     #[test]

@@ -33,11 +33,12 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     // Flags may stand before and after the command.
-    let command = config::without_empty_variables(Cli::command()).mut_args(|argument| argument.global(true));
+    let (command, warnings) = config::without_stray_variables(Cli::command());
+    let command = command.mut_args(|argument| argument.global(true));
     let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     let result = match cli.command {
         Some(Command::Healthcheck) => server::check_health(cli.config.address()).await,
-        Some(Command::Serve) | None => serve(cli.config).await,
+        Some(Command::Serve) | None => serve(cli.config, &warnings).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -48,12 +49,15 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, warnings: &[String]) -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
     let listener = server::listen(config.address()).await?;
     tracing::info!(engine = %config.engine_url, "listening on http://{}", listener.local_addr()?);
     server::run(config, listener, server::termination()).await

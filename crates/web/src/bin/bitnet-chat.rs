@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use bitnet_engine::config::with_environment;
-use bitnet_web::config::{bearer, without_empty_variables};
+use bitnet_web::config::{bearer, without_stray_variables};
 use bitnet_web::server;
 use clap::builder::Resettable;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -34,8 +34,8 @@ enum Command {
     Healthcheck,
 }
 
-/// The flags of both programs, each with its own environment variables.
-fn command() -> clap::Command {
+/// The flags of both programs, each with its own environment variables, and a warning for each variable that is passed over.
+fn command() -> (clap::Command, Vec<String>) {
     let command = Cli::command().mut_args(|argument| match argument.get_id().as_str() {
         // The engine is in this process, and the page asks wherever it listens.
         "engine_url" | "engine_api_key" => argument.hide(true).env(Resettable::Reset),
@@ -43,15 +43,17 @@ fn command() -> clap::Command {
         // The engine names its variables when it parses, not where it declares its flags.
         _ => with_environment(argument),
     });
-    without_empty_variables(command).mut_args(|argument| argument.global(true))
+    let (command, warnings) = without_stray_variables(command);
+    (command.mut_args(|argument| argument.global(true)), warnings)
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
+    let (command, warnings) = command();
+    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     let result = match cli.command {
         Some(Command::Healthcheck) => server::check_health(cli.web.address()).await,
-        Some(Command::Serve) | None => serve(cli.engine, cli.web).await,
+        Some(Command::Serve) | None => serve(cli.engine, cli.web, &warnings).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -65,6 +67,7 @@ async fn main() -> ExitCode {
 async fn serve(
     engine: bitnet_engine::config::Config,
     mut web: bitnet_web::config::Config,
+    warnings: &[String],
 ) -> anyhow::Result<()> {
     let filter =
         EnvFilter::try_new(engine.log_filter("info")).context("--log-level is not a list of levels")?;
@@ -73,6 +76,9 @@ async fn serve(
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
 
     let engine_listener = bitnet_engine::server::bind(&engine).await?;
     let web_listener = server::listen(web.address()).await?;
@@ -94,6 +100,6 @@ mod tests {
 
     #[test]
     fn the_flags_of_both_programs_go_together() {
-        command().debug_assert();
+        command().0.debug_assert();
     }
 }

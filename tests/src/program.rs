@@ -42,17 +42,22 @@ impl Program {
     /// a developer's own settings change no result.
     #[must_use]
     pub fn start(name: &'static str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(executable(name));
+        command.args(arguments).env_clear().env("NO_COLOR", "1").envs(environment.iter().copied());
+        Self::spawn(name, command.stdin(Stdio::null()))
+    }
+
+    /// Starts any other program.
+    #[must_use]
+    pub fn spawn(name: &'static str, command: &mut Command) -> Self {
         let (reader, writer) = std::io::pipe().expect("a pipe");
-        let child = Command::new(executable(name))
-            .args(arguments)
-            .env_clear()
-            .env("NO_COLOR", "1")
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
+        let child = command
             .stdout(writer.try_clone().expect("a second handle of the pipe"))
             .stderr(writer)
             .spawn()
             .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        // The command holds the pipe's other end as well, and without this its reader would wait for it.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
         let (sender, output) = watch::channel(Output::default());
         thread::spawn(move || collect(reader, &sender));
         Self { name, child, output }

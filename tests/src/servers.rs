@@ -55,7 +55,12 @@ pub async fn engine_on_port(port: &str, arguments: &[&str]) -> Server {
 
 /// The chat page, relaying to `engine_url`, where nothing has to be listening yet.
 pub async fn web(engine_url: &str) -> Server {
-    let environment = [("LISTEN", "127.0.0.1:0"), ("ENGINE_URL", engine_url)];
+    web_with(engine_url, &[]).await
+}
+
+/// The same with more variables.
+pub async fn web_with(engine_url: &str, environment: &[(&str, &str)]) -> Server {
+    let environment = [&[("LISTEN", "127.0.0.1:0"), ("ENGINE_URL", engine_url)], environment].concat();
     listening(Program::start("bitnet-web", &[], &environment)).await
 }
 

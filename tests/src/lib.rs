@@ -13,5 +13,6 @@ mod servers;
 pub use http::{Events, Reply, get, post};
 pub use program::{Program, within};
 pub use servers::{
-    MODEL, Server, busy_engine, demo_engine, engine, engine_on_port, standalone, web, web_with,
+    MODEL, Server, busy_engine, demo_engine, engine, engine_listening, engine_on_port, healthy, standalone,
+    web, web_with,
 };

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::chat_template::ChatTemplate;
 use crate::checkpoint::{Checkpoint, Hyperparameters};
-use crate::config::{CacheType, Config, GenerationDefaults, Head, Isa, ModelReference};
-use crate::hub::{self, DEMO_NOTICE, REAL_MODEL_STEPS};
+use crate::config::{CacheType, Config, GenerationDefaults, Head, Isa};
+use crate::container;
+use crate::hub::{self, DEMO_NOTICE, LocalModel, REAL_MODEL_STEPS, Stage};
 use crate::kernels::{self, self_test};
-use crate::model::{HeadType, Inference, InferenceOptions, Model};
+use crate::model::{Footprint, HeadType, Inference, InferenceOptions, Model};
 use crate::pool::Pool;
 use crate::sampling::SamplingParameters;
 use crate::tokenizer::Tokenizer;
@@ -43,7 +45,7 @@ pub struct About {
     /// The name that clients see.
     pub name: String,
     /// Where it is from.
-    pub reference: ModelReference,
+    pub origin: LocalModel,
     /// Its shape.
     pub hyperparameters: Hyperparameters,
     /// Tokens that a prompt and its answer may have together.
@@ -56,38 +58,41 @@ impl About {
     /// What people have to know about this model before they take it for a good one.
     #[must_use]
     pub fn demo_notice(&self) -> Option<&'static str> {
-        (self.reference == ModelReference::Demo).then_some(DEMO_NOTICE)
+        (self.origin == LocalModel::Demo).then_some(DEMO_NOTICE)
     }
 }
 
 impl Engine {
-    /// Tests the kernels, then loads the model and starts the thread that computes. Takes a while.
-    pub fn load(config: &Config) -> Result<Self> {
+    /// Tests the kernels, then loads the model and starts the thread that computes. Takes a while, minutes when the model has
+    /// to be downloaded first; `stages` says how far it is. Blocks, so it must not run on a thread of an asynchronous runtime.
+    pub fn load(config: &Config, stages: &watch::Sender<Stage>) -> Result<Self> {
         let started = Instant::now();
         let isa = isa(config)?;
         self_test(isa).context("the kernels compute wrong results on this machine")?;
 
-        let reference = hub::resolve(&config.model)?;
-        let checkpoint = checkpoint(&reference)?;
+        let origin = hub::resolve(&config.model, &config.download, stages)?;
+        let checkpoint = checkpoint(&origin)?;
         let hyperparameters = checkpoint.hyperparameters().clone();
         let context = context(config, &hyperparameters)?;
+        check_memory(footprint(config, &checkpoint)?, container::memory_limit())?;
         let (tokenizer, template) = language(config, &checkpoint)?;
         let tokenizer = Arc::new(tokenizer);
         let inference = inference(config, &checkpoint)?;
         let worker = Worker::start(inference, Arc::clone(&tokenizer), SLOTS, config.queue)?;
 
-        let name = config.alias.clone().unwrap_or_else(|| match &reference {
-            ModelReference::Demo => "bitnet-demo".to_owned(),
-            ModelReference::File(path) => {
+        let name = config.alias.clone().unwrap_or_else(|| match (&origin, config.model.short_name()) {
+            (LocalModel::Demo, _) => "bitnet-demo".to_owned(),
+            (LocalModel::File(_), Some(name)) => name.to_owned(),
+            (LocalModel::File(path), None) => {
                 path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
             }
         });
         info!(model = name, %isa, threads = threads(config)?.get(), context, head = %config.head, time = ?started.elapsed(), "model loaded");
-        if reference == ModelReference::Demo {
+        if origin == LocalModel::Demo {
             warn!("{DEMO_NOTICE} {REAL_MODEL_STEPS}");
         }
         let loaded = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let about = About { name, reference, hyperparameters, context, loaded };
+        let about = About { name, origin, hyperparameters, context, loaded };
         Ok(Self { worker, tokenizer, template, about, defaults: config.generation.clone() })
     }
 
@@ -137,9 +142,9 @@ fn random_seed() -> u64 {
     RandomState::new().build_hasher().finish() >> 32
 }
 
-/// The model of a reference, open.
-pub fn checkpoint(reference: &ModelReference) -> Result<Checkpoint> {
-    Checkpoint::from_source(hub::open(reference)?).with_context(|| format!("cannot use {reference}"))
+/// A model, open.
+pub fn checkpoint(model: &LocalModel) -> Result<Checkpoint> {
+    Checkpoint::from_source(model.open()?).with_context(|| format!("cannot use {model}"))
 }
 
 /// How text and messages become tokens for the model of a checkpoint.
@@ -156,22 +161,51 @@ pub fn inference(config: &Config, checkpoint: &Checkpoint) -> Result<Inference> 
     let context = context(config, checkpoint.hyperparameters())?;
     let mut pool = Pool::new(threads(config)?)?;
     let isa = isa(config)?;
-    let head = match config.head {
-        Head::Exact => HeadType::Exact,
-        Head::Q8 => HeadType::Q8,
-        Head::Q4 => HeadType::Q4,
-    };
-    let model = Model::load(checkpoint, head, isa, &mut pool)?;
+    let model = Model::load(checkpoint, head_type(config), isa, &mut pool)?;
     let options = InferenceOptions {
         context,
         slots: SLOTS,
-        cache_type: match config.cache_type {
-            CacheType::F16 => kernels::CacheType::F16,
-            CacheType::F32 => kernels::CacheType::F32,
-        },
+        cache_type: cache_type(config),
         max_rows: config.ubatch_size.min(context),
     };
     Ok(Inference::new(model, pool, isa, options)?)
+}
+
+/// How much memory the model of a checkpoint takes with this configuration.
+pub fn footprint(config: &Config, checkpoint: &Checkpoint) -> Result<Footprint> {
+    let context = context(config, checkpoint.hyperparameters())?;
+    Ok(Footprint::of(checkpoint, head_type(config), cache_type(config), context)?)
+}
+
+/// An error now is better than a kill in the middle of an answer, which is what a container's limit does.
+fn check_memory(footprint: Footprint, limit: Option<u64>) -> Result<()> {
+    let Some(limit) = limit else { return Ok(()) };
+    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+    ensure!(
+        footprint.total() <= limit,
+        "this model takes {:.2} GB of memory ({:.2} for its weights and {:.2} for a full context), and this process may use {:.2} GB. \
+         Raise the limit of the container, or take less: a smaller --ctx-size, or --head q8 or q4",
+        gigabytes(footprint.total()),
+        gigabytes(footprint.weights),
+        gigabytes(footprint.kv_cache),
+        gigabytes(limit),
+    );
+    Ok(())
+}
+
+fn head_type(config: &Config) -> HeadType {
+    match config.head {
+        Head::Exact => HeadType::Exact,
+        Head::Q8 => HeadType::Q8,
+        Head::Q4 => HeadType::Q4,
+    }
+}
+
+fn cache_type(config: &Config) -> kernels::CacheType {
+    match config.cache_type {
+        CacheType::F16 => kernels::CacheType::F16,
+        CacheType::F32 => kernels::CacheType::F32,
+    }
 }
 
 /// The instruction set to compute with.
@@ -203,4 +237,22 @@ pub fn context(config: &Config, hyperparameters: &Hyperparameters) -> Result<usi
         "--ctx-size {asked} is more than the {trained} tokens that this model was trained for"
     );
     Ok(if asked == 0 { trained } else { asked })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_cannot_fit_is_an_error_that_has_both_numbers() {
+        let footprint = Footprint { weights: 1_500_000_000, kv_cache: 300_000_000 };
+        assert!(
+            check_memory(footprint, None).is_ok() && check_memory(footprint, Some(1_800_000_000)).is_ok()
+        );
+        let error = check_memory(footprint, Some(1_000_000_000)).unwrap_err().to_string();
+        assert!(
+            error.contains("1.80 GB") && error.contains("1.00 GB") && error.contains("--ctx-size"),
+            "{error}"
+        );
+    }
 }

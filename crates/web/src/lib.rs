@@ -20,5 +20,6 @@ pub mod request_head;
 pub mod assets;
 pub mod pages;
 
+pub mod listener;
 pub mod patience;
 pub mod server;

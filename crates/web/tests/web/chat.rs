@@ -14,7 +14,7 @@ async fn pieces_arrive_in_order_and_unmodified() {
     steps.insert(0, chunk(&json!({"choices": [{"delta": {"role": "assistant", "content": ""}}]})));
     steps.push(end("stop"));
     let engine = FakeEngine::start([Reply::Stream(steps)]).await;
-    let web = Web::before(&engine).await;
+    let web = Web::before(&engine);
 
     let mut answer = web.ask("Hi").await;
     for piece in pieces {
@@ -35,21 +35,21 @@ async fn an_emoji_split_over_network_packets_stays_whole() {
     }
     steps.push(end("stop"));
     let engine = FakeEngine::start([Reply::Stream(steps)]).await;
-    let web = Web::before(&engine).await;
+    let web = Web::before(&engine);
     web.ask("Hi").await.expect_text("a 👋🏽 b").await;
 }
 
 #[tokio::test]
 async fn each_piece_is_passed_on_before_the_next_exists() {
     let engine = FakeEngine::start([Reply::Stream(vec![text("first"), Step::Hang])]).await;
-    let web = Web::before(&engine).await;
+    let web = Web::before(&engine);
     web.ask("Hi").await.expect_text("first").await;
 }
 
 #[tokio::test]
 async fn the_limit_is_named_as_the_reason() {
     let engine = FakeEngine::start([Reply::Stream(vec![text("cut"), end("length")])]).await;
-    let web = Web::before(&engine).await;
+    let web = Web::before(&engine);
     let mut answer = web.ask("Hi").await;
     answer.expect_text("cut").await;
     let (_, done) = answer.next().await.unwrap();
@@ -59,7 +59,7 @@ async fn the_limit_is_named_as_the_reason() {
 #[tokio::test]
 async fn the_engine_is_asked_in_the_openai_format() {
     let mut engine = FakeEngine::start(vec![Reply::Stream(vec![end("stop")]); 2]).await;
-    let web = Web::start(engine.address, &["--system-prompt", "Be brief.", "--chat-model", "bitnet"]).await;
+    let web = Web::start(engine.address, &["--system-prompt", "Be brief.", "--chat-model", "bitnet"]);
 
     web.post(&json!({"message": "Hi"})).await;
     let system = json!({"role": "system", "content": "Be brief."});
@@ -83,7 +83,7 @@ async fn the_engine_is_asked_in_the_openai_format() {
 #[tokio::test]
 async fn a_browser_that_leaves_in_mid_answer_cancels_the_engine() {
     let mut engine = FakeEngine::start([Reply::Stream(vec![text("first"), Step::Hang])]).await;
-    let web = Web::before(&engine).await;
+    let web = Web::before(&engine);
     let mut answer = web.ask("Hi").await;
     answer.expect_text("first").await;
     drop(answer);
@@ -95,7 +95,7 @@ async fn a_browser_that_leaves_before_the_first_byte_cancels_the_engine() {
     // The first time while the response has not begun, the second time after it has.
     for patience in [Duration::from_millis(200), Duration::from_millis(2500)] {
         let mut engine = FakeEngine::start([Reply::Nothing]).await;
-        let web = Web::before(&engine).await;
+        let web = Web::before(&engine);
         let url = web.url("/chat");
         let browser = tokio::spawn(async move {
             let client = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -112,7 +112,7 @@ async fn a_browser_that_leaves_before_the_first_byte_cancels_the_engine() {
 #[tokio::test]
 async fn what_is_not_a_conversation_is_refused_with_the_reason() {
     let engine = FakeEngine::start([]).await;
-    let web = Web::before(&engine).await;
+    let web = Web::before(&engine);
     for (body, reason) in [
         ("{", "not valid JSON"),
         (r#"{"messages": [{"role": "robot", "content": "x"}]}"#, "messages[0].role"),
@@ -130,7 +130,7 @@ async fn what_is_not_a_conversation_is_refused_with_the_reason() {
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused() {
     let engine = FakeEngine::start([]).await;
-    let web = Web::before(&engine).await;
+    let web = Web::before(&engine);
     let response = web.post(&json!({"message": "x".repeat(2 << 20)})).await;
     assert_eq!(response.status(), 413);
     assert_eq!(response.json::<Value>().await.unwrap()["error"]["code"], "body_too_large");
@@ -139,7 +139,7 @@ async fn a_body_over_the_limit_is_refused() {
 #[tokio::test]
 async fn only_json_is_read() {
     let engine = FakeEngine::start([]).await;
-    let web = Web::before(&engine).await;
+    let web = Web::before(&engine);
     let response = web.request("POST", "/chat").body(r#"{"message": "Hi"}"#).send().await.unwrap();
     assert_eq!(response.status(), 415);
 }
@@ -147,7 +147,7 @@ async fn only_json_is_read() {
 #[tokio::test]
 async fn pages_of_other_sites_are_refused() {
     let engine = FakeEngine::start([]).await;
-    let web = Web::before(&engine).await;
+    let web = Web::before(&engine);
     for (name, value) in [("sec-fetch-site", "cross-site"), ("origin", "https://elsewhere.example")] {
         let request = web.request("POST", "/chat").header(name, value).json(&json!({"message": "Hi"}));
         let response = request.send().await.unwrap();
@@ -166,7 +166,7 @@ async fn a_page_behind_a_proxy_that_changes_host_is_told_the_setting_and_works_w
     };
     let proxied = [("origin", "http://chat.lan"), ("host", "web:8080"), ("x-forwarded-host", "chat.lan")];
 
-    let web = Web::before(&engine).await;
+    let web = Web::before(&engine);
     let response = ask(&web, &proxied).await;
     assert_eq!(response.status(), 403);
     let error = response.json::<Value>().await.unwrap();
@@ -175,7 +175,7 @@ async fn a_page_behind_a_proxy_that_changes_host_is_told_the_setting_and_works_w
         assert!(message.contains(part), "{message}");
     }
 
-    let web = Web::start(engine.address, &["--public-origin", "http://chat.lan"]).await;
+    let web = Web::start(engine.address, &["--public-origin", "http://chat.lan"]);
     assert_eq!(ask(&web, &proxied).await.status(), 200);
     assert_eq!(ask(&web, &[("origin", "http://evil.example"), ("host", "web:8080")]).await.status(), 403);
     let from_elsewhere = [("sec-fetch-site", "cross-site"), ("origin", "http://chat.lan")];
@@ -186,7 +186,7 @@ async fn a_page_behind_a_proxy_that_changes_host_is_told_the_setting_and_works_w
 async fn a_running_answer_is_finished_before_the_server_stops() {
     let steps = vec![text("one"), Step::Wait(Duration::from_millis(300)), text("two"), end("stop")];
     let engine = FakeEngine::start([Reply::Stream(steps)]).await;
-    let mut web = Web::before(&engine).await;
+    let mut web = Web::before(&engine);
     let mut answer = web.ask("Hi").await;
     answer.expect_text("one").await;
     web.begin_shutdown();
@@ -198,7 +198,7 @@ async fn a_running_answer_is_finished_before_the_server_stops() {
 #[tokio::test]
 async fn an_answer_without_end_does_not_keep_the_server_from_stopping() {
     let engine = FakeEngine::start([Reply::Stream(vec![text("one"), Step::Hang])]).await;
-    let mut web = Web::start(engine.address, &["--drain-timeout", "0"]).await;
+    let mut web = Web::start(engine.address, &["--drain-timeout", "0"]);
     let mut answer = web.ask("Hi").await;
     answer.expect_text("one").await;
     web.begin_shutdown();

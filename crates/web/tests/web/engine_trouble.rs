@@ -16,10 +16,10 @@ fn greeting() -> Reply {
 #[tokio::test]
 async fn a_loading_engine_is_waited_for() {
     let engine = FakeEngine::start([LOADING, LOADING, greeting()]).await;
-    let web = Web::before(&engine).await;
+    let web = Web::before(&engine);
     assert_eq!(
         web.get("/status").await.json::<Value>().await.unwrap(),
-        json!({"engine": "loading", "demo_notice": null})
+        json!({"engine": "loading", "download": null, "demo_notice": null})
     );
     assert_eq!(web.get("/ready").await.status(), 503);
 
@@ -30,7 +30,7 @@ async fn a_loading_engine_is_waited_for() {
     answer.expect_text("Hello").await;
     assert_eq!(
         web.get("/status").await.json::<Value>().await.unwrap(),
-        json!({"engine": "ready", "demo_notice": null})
+        json!({"engine": "ready", "download": null, "demo_notice": null})
     );
     assert_eq!(web.get("/ready").await.status(), 200);
 }
@@ -39,13 +39,13 @@ async fn a_loading_engine_is_waited_for() {
 async fn an_engine_that_restarts_is_found_again() {
     let engine = FakeEngine::start([greeting()]).await;
     let address = engine.address;
-    let web = Web::before(&engine).await;
+    let web = Web::before(&engine);
     web.ask("Hi").await.expect_text("Hello").await;
     drop(engine);
 
     assert_eq!(
         web.get("/status").await.json::<Value>().await.unwrap(),
-        json!({"engine": "unreachable", "demo_notice": null})
+        json!({"engine": "unreachable", "download": null, "demo_notice": null})
     );
     let mut answer = web.ask("Hi").await;
     answer.expect("status", json!({"state": "unreachable"})).await;
@@ -65,11 +65,11 @@ async fn waiting_for_the_engine_ends() {
     let engine = FakeEngine::start([]).await;
     let address = engine.address;
     drop(engine);
-    let web = Web::start(address, &["--engine-wait", "1"]).await;
+    let web = Web::start(address, &["--engine-wait", "1"]);
     let (code, _) = web.ask("Hi").await.error().await;
     assert_eq!(code, "engine_unreachable");
 
-    let web = Web::start(address, &["--engine-wait", "0"]).await;
+    let web = Web::start(address, &["--engine-wait", "0"]);
     let response = web.post(&json!({"message": "Hi"})).await;
     assert_eq!(response.status(), 503);
     assert_eq!(response.json::<Value>().await.unwrap()["error"]["code"], "engine_unreachable");
@@ -78,7 +78,7 @@ async fn waiting_for_the_engine_ends() {
 #[tokio::test]
 async fn a_busy_engine_says_when_to_come_back() {
     let engine = FakeEngine::start([Reply::Status(429, &[("retry-after", "7")], "{}")]).await;
-    let web = Web::before(&engine).await;
+    let web = Web::before(&engine);
     let response = web.post(&json!({"message": "Hi"})).await;
     assert_eq!(response.status(), 429);
     assert_eq!(response.headers()["retry-after"], "7");
@@ -92,7 +92,7 @@ async fn a_chat_that_is_too_long_is_told_with_both_numbers() {
     let body = r#"{"error":{"code":400,"message":"too long","type":"exceed_context_size_error",
         "n_prompt_tokens":5000,"n_ctx":4096}}"#;
     let engine = FakeEngine::start([Reply::Status(400, &[], body)]).await;
-    let web = Web::before(&engine).await;
+    let web = Web::before(&engine);
     let response = web.post(&json!({"message": "Hi"})).await;
     assert_eq!(response.status(), 400);
     let error = response.json::<Value>().await.unwrap();
@@ -111,7 +111,7 @@ async fn a_refusal_keeps_the_engines_words() {
         Reply::Status(500, &[], "<html>"),
     ])
     .await;
-    let web = Web::before(&engine).await;
+    let web = Web::before(&engine);
     for words in ["Invalid API Key", "status 500"] {
         let response = web.post(&json!({"message": "Hi"})).await;
         assert_eq!(response.status(), 502);
@@ -143,7 +143,7 @@ async fn trouble_in_mid_answer_is_told_after_the_pieces_that_arrived() {
         // The pause lets the piece leave the engine before the connection breaks.
         let steps = [text("Hel"), Step::Wait(Duration::from_millis(50))].into_iter().chain(trouble).collect();
         let engine = FakeEngine::start([Reply::Stream(steps)]).await;
-        let web = Web::before(&engine).await;
+        let web = Web::before(&engine);
         let mut answer = web.ask("Hi").await;
         answer.expect_text("Hel").await;
         assert_eq!(answer.error().await.0, expected);
@@ -153,7 +153,7 @@ async fn trouble_in_mid_answer_is_told_after_the_pieces_that_arrived() {
 #[tokio::test]
 async fn a_silent_engine_is_given_up() {
     let mut engine = FakeEngine::start([Reply::Stream(vec![text("Hel"), Step::Hang]), Reply::Nothing]).await;
-    let web = Web::start(engine.address, &["--engine-silence", "1"]).await;
+    let web = Web::start(engine.address, &["--engine-silence", "1"]);
     let mut answer = web.ask("Hi").await;
     answer.expect_text("Hel").await;
     assert_eq!(answer.error().await.0, "engine_silent");

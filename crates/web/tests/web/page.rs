@@ -4,7 +4,7 @@ use crate::fake_engine::FakeEngine;
 use crate::web::Web;
 
 async fn web() -> Web {
-    Web::before(&FakeEngine::start([]).await).await
+    Web::before(&FakeEngine::start([]).await)
 }
 
 #[tokio::test]

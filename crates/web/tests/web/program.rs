@@ -75,7 +75,7 @@ fn a_service_link_in_the_environment_is_one_warning_and_no_obstacle() {
     assert!(healthy.success());
     let warnings: Vec<_> = log.lines().filter(|line| line.contains("WARN")).collect();
     assert!(
-        matches!(&warnings[..], [line] if line.contains("PORT=tcp://10.0.0.7:8080 is not used")),
+        matches!(&warnings[..], [line] if line.contains("PORT=tcp://10.0.0.7:8080 is not a setting")),
         "{log}"
     );
 }

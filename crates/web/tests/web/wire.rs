@@ -49,7 +49,7 @@ fn question(headers: &str) -> String {
 #[tokio::test]
 async fn the_headers_of_a_sign_in_are_accepted() {
     let engine = FakeEngine::start([Reply::Stream(vec![text("Hello"), end("stop")])]).await;
-    let web = Web::before(&engine).await;
+    let web = Web::before(&engine);
     let headers = format!("connection: close\r\n{}", signed_in(12 << 10));
     let page = exchange(&web, &format!("GET / HTTP/1.1\r\nhost: a\r\n{headers}\r\n")).await;
     assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.ends_with("</html>"), "{page}");
@@ -60,7 +60,7 @@ async fn the_headers_of_a_sign_in_are_accepted() {
 #[tokio::test]
 async fn the_headers_of_a_sign_in_do_not_reach_the_engine() {
     let engine = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let web = Web::start(engine.local_addr().unwrap(), &[]).await;
+    let web = Web::start(engine.local_addr().unwrap(), &[]);
     let mut connection = TcpStream::connect(web.address()).await.unwrap();
     connection.write_all(question(&signed_in(12 << 10)).as_bytes()).await.unwrap();
     let (mut request, _) = in_time(engine.accept()).await.unwrap();
@@ -71,7 +71,7 @@ async fn the_headers_of_a_sign_in_do_not_reach_the_engine() {
 
 #[tokio::test]
 async fn a_head_beyond_the_limits_gets_a_whole_readable_answer_and_the_next_connection_works() {
-    let web = Web::before(&FakeEngine::start([]).await).await;
+    let web = Web::before(&FakeEngine::start([]).await);
     let many = "x-one-of-many: 1\r\n".repeat(150);
     let long = |bytes| format!("x-long: {}\r\n", "x".repeat(bytes));
     for headers in [signed_in(26 << 10), long(100 << 10), many, long(4 << 20), long(32 << 10)] {
@@ -90,7 +90,7 @@ async fn a_head_beyond_the_limits_gets_a_whole_readable_answer_and_the_next_conn
 
 #[tokio::test]
 async fn the_limit_of_a_head_is_exact() {
-    let web = Web::before(&FakeEngine::start([]).await).await;
+    let web = Web::before(&FakeEngine::start([]).await);
     for (bytes, status) in [(32 << 10, "200"), ((32 << 10) + 1, "431")] {
         let start = "GET /health HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx: ";
         let request = format!("{start}{}\r\n\r\n", "x".repeat(bytes - start.len() - 4));
@@ -101,7 +101,7 @@ async fn the_limit_of_a_head_is_exact() {
 
 #[tokio::test]
 async fn a_head_without_end_is_refused_before_it_ends() {
-    let web = Web::before(&FakeEngine::start([]).await).await;
+    let web = Web::before(&FakeEngine::start([]).await);
     let mut connection = TcpStream::connect(web.address()).await.unwrap();
     let more = "x".repeat(32 << 10);
     connection.write_all(format!("GET / HTTP/1.1\r\nx: {more}").as_bytes()).await.unwrap();
@@ -114,7 +114,7 @@ async fn a_head_without_end_is_refused_before_it_ends() {
 
 #[tokio::test]
 async fn a_second_request_on_a_connection_is_refused_with_a_reason_too() {
-    let web = Web::before(&FakeEngine::start([]).await).await;
+    let web = Web::before(&FakeEngine::start([]).await);
     let mut connection = TcpStream::connect(web.address()).await.unwrap();
     connection.write_all(b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     assert!(read_until(&mut connection, r#"{"status":"ok"}"#).await.starts_with("HTTP/1.1 200 OK\r\n"));
@@ -127,7 +127,7 @@ async fn a_second_request_on_a_connection_is_refused_with_a_reason_too() {
 
 #[tokio::test]
 async fn what_is_not_http_is_told_so() {
-    let web = Web::before(&FakeEngine::start([]).await).await;
+    let web = Web::before(&FakeEngine::start([]).await);
     for request in
         ["GET\u{1} / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nbad header: x\r\n\r\n", "\u{16}\u{3}\u{1}\r\n\r\n"]
     {
@@ -138,7 +138,7 @@ async fn what_is_not_http_is_told_so() {
 
 #[tokio::test]
 async fn a_refused_upload_is_answered_whole() {
-    let web = Web::before(&FakeEngine::start([]).await).await;
+    let web = Web::before(&FakeEngine::start([]).await);
     let body = "x".repeat(8 << 20);
     let request = format!(
         "POST /chat HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -156,7 +156,7 @@ async fn to_http_1_0_a_stream_comes_as_it_is_made_and_ends_with_the_connection()
             Reply::Stream(vec![text("whole"), end("stop")]),
         ])
         .await;
-        let web = Web::before(&engine).await;
+        let web = Web::before(&engine);
         let request = question(connection_header).replace("HTTP/1.1\r\nhost: a\r\n", "HTTP/1.0\r\n");
 
         let mut connection = TcpStream::connect(web.address()).await.unwrap();
@@ -182,7 +182,7 @@ async fn to_http_1_0_a_stream_comes_as_it_is_made_and_ends_with_the_connection()
 
 #[tokio::test]
 async fn to_http_1_0_an_answer_has_a_length_and_keeps_the_connection_only_on_request() {
-    let web = Web::before(&FakeEngine::start([]).await).await;
+    let web = Web::before(&FakeEngine::start([]).await);
     let answer = exchange(&web, "GET /health HTTP/1.0\r\n\r\n").await;
     assert!(
         answer.starts_with("HTTP/1.0 200 OK\r\n") && answer.contains("content-length: 15\r\n"),
@@ -201,7 +201,7 @@ async fn to_http_1_0_an_answer_has_a_length_and_keeps_the_connection_only_on_req
 async fn an_engine_that_breaks_off_behind_http_1_0_is_an_error_event() {
     let steps = vec![text("Hel"), Step::Wait(std::time::Duration::from_millis(50)), Step::Break];
     let engine = FakeEngine::start([Reply::Stream(steps)]).await;
-    let web = Web::before(&engine).await;
+    let web = Web::before(&engine);
     let request = question("").replace("HTTP/1.1", "HTTP/1.0");
     let answer = exchange(&web, &request).await;
     assert!(answer.contains("event: error\n") && !answer.contains("event: done\n"), "{answer}");

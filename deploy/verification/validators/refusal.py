@@ -1,0 +1,5 @@
+"""What a check raises."""
+
+
+class Refused(Exception):
+    """What is wrong and where, for a person."""

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from . import arm, bicep
-from .refusal import Refused
+from .refusal import Missing, Refused
 from .schema import Schemas
 
 FOLDER = "deploy/azure"
@@ -64,7 +64,8 @@ def templates_agree(tree):
 def template_fits_schema(tree):
     folder = os.environ.get("BITNET_AZURE_SCHEMAS")
     if not folder:
-        raise LookupError("BITNET_AZURE_SCHEMAS is not set: it names a folder with Azure's JSON schemas (Microsoft.Web.2024-11-01.json, definitions.json)")
+        message = "BITNET_AZURE_SCHEMAS is not set: it names a folder with Azure's schemas Microsoft.Web.2024-11-01.json and definitions.json"
+        raise Missing(message, required=True)
     schemas = Schemas(Path(folder))
     template = read(tree, "main.json")
     evaluate = arm.Template(template, NAMES).value

@@ -7,7 +7,7 @@ import kubernetes_validate
 import yaml
 
 from . import kustomize
-from .refusal import Refused
+from .refusal import Missing, Refused
 
 FOLDER = "deploy/kubernetes"
 # The oldest with `preStop: sleep` and native sidecars that need no switch, and the newest that is known here.
@@ -46,7 +46,7 @@ def in_order(node, key=None):
 def same_as_kustomize(tree):
     command = next((found for found in (["kustomize", "build"], ["kubectl", "kustomize"]) if shutil.which(found[0])), None)
     if command is None:
-        return "left out: neither kustomize nor kubectl is installed here"
+        raise Missing("neither kustomize nor kubectl is installed here", required=False)
     for name, objects in overlays(tree).items():
         run = subprocess.run([*command, tree / FOLDER / "overlays" / name], capture_output=True, text=True)
         if run.returncode:

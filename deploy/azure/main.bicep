@@ -21,7 +21,7 @@ param imageTag string = 'latest'
 ])
 param variant string = 'sidecar'
 
-@description('baked: the model is part of the image bitnet-engine-with-model. Otherwise a model reference, such as bitnet-2b, that every instance downloads when it starts, or demo. standalone needs a reference.')
+@description('baked: the model is in the image bitnet-engine-with-model. standalone needs a reference, such as bitnet-2b or demo.')
 param model string = 'baked'
 
 @description('Size of one instance. The official model needs 2 GB for the engine alone; B sizes have neither autoscale nor slots.')

@@ -133,7 +133,7 @@ def platform_rules_hold(tree):
             stop, start = (int(settings[f"WEBSITES_CONTAINER_{what}_TIME_LIMIT"]) for what in ("STOP", "START"))
             drains = [int(settings[drain]) for drain in ("DRAIN_TIMEOUT", "BITNET_SHUTDOWN_TIMEOUT")]
             if not max(drains) < stop <= 120 or drains[1] < drains[0]:
-                raise Refused(f"page {drains[0]} s, engine {drains[1]} s, platform {stop} s: each must outlast the one before, and 120 is the most")
+                raise Refused(f"page {drains[0]} s, engine {drains[1]} s, platform {stop} s: each outlasts the one before, 120 at most")
             if not 230 <= start <= 1800:
                 raise Refused(f"a start limit is 230 to 1800 s, not {start}")
             baked = any("with-model" in one["image"] for one in containers.values())

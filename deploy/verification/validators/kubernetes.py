@@ -91,7 +91,8 @@ def check(objects):
     require(grace > needed, f"terminationGracePeriodSeconds, {grace}, is longer than the {needed} s that stopping may take")
     for one in (engine, web):
         secure = one["securityContext"]
-        require(secure["readOnlyRootFilesystem"] and not secure["allowPrivilegeEscalation"] and secure["capabilities"]["drop"] == ["ALL"], f"{one['name']} is confined")
+        require(secure["readOnlyRootFilesystem"] and not secure["allowPrivilegeEscalation"], f"{one['name']} is confined")
+        require(secure["capabilities"]["drop"] == ["ALL"], f"{one['name']} has no capabilities")
         require({"cpu", "memory"} <= one["resources"]["limits"].keys(), f"{one['name']} has limits")
     require(spec["securityContext"]["runAsUser"] == 65532 and spec["securityContext"]["runAsNonRoot"], "the user of the images")
     for one in objects.values():

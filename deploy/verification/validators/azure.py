@@ -45,6 +45,12 @@ def difference(left, right, path, names):
     return None
 
 
+def bicep_is_well_formed(tree):
+    source = (tree / FOLDER / "main.bicep").read_text()
+    bicep.refuse_syntax_errors(source)
+    return f"{len(source.splitlines())} lines"
+
+
 def templates_agree(tree):
     source, template = (tree / FOLDER / "main.bicep").read_text(), read(tree, "main.json")
     resources = 0

@@ -6,6 +6,8 @@ which is refused here, and it reads `a && b ? c : d` as `a && (b ? c : d)`, so s
 
 import re
 
+import tree_sitter
+import tree_sitter_bicep
 from pycep import BicepParser
 
 from .functions import GROUP, Reference, call, plain, resource_id, text
@@ -13,6 +15,17 @@ from .refusal import Refused
 
 INTERPOLATION = re.compile(r"\$\{([^}]*)\}")
 SYMBOLS = ("parameters", "variables", "resources")
+
+
+def refuse_syntax_errors(source):
+    """By a grammar that has nothing to do with pycep-parser's, since Bicep's own compiler is in no registry that we reach."""
+    tree = tree_sitter.Parser(tree_sitter.Language(tree_sitter_bicep.language())).parse(source.encode())
+    nodes = [tree.root_node]
+    while nodes:
+        node = nodes.pop()
+        if node.is_error or node.is_missing:
+            raise Refused(f"line {node.start_point.row + 1}: {source.encode()[node.start_byte : node.end_byte].decode()[:80]!r} is no Bicep")
+        nodes += node.children
 
 
 class Resource:

@@ -12,4 +12,7 @@ mod servers;
 
 pub use http::{Events, Reply, get, post};
 pub use program::{Program, within};
-pub use servers::{MODEL, Server, busy_engine, demo_engine, engine, engine_on_port, standalone, web};
+pub use servers::{
+    MODEL, Server, busy_engine, demo_engine, engine, engine_listening, engine_on_port, healthy, standalone,
+    web,
+};

@@ -32,9 +32,14 @@ pub async fn engine(arguments: &[&str]) -> Server {
     engine_on_port("0", arguments).await
 }
 
+/// The engine as soon as its port is open.
+pub async fn engine_listening(arguments: &[&str], environment: &[(&str, &str)]) -> Server {
+    listening(Program::start("bitnet-engine", arguments, environment)).await
+}
+
 /// The engine as it starts when nothing is said: with the demo model inside it.
 pub async fn demo_engine() -> Server {
-    let server = listening(Program::start("bitnet-engine", &["--port", "0"], &[])).await;
+    let server = engine_listening(&["--port", "0"], &[]).await;
     healthy(&server.url).await;
     server
 }
@@ -48,7 +53,7 @@ pub async fn busy_engine(arguments: &[&str]) -> Server {
 /// The same as [`engine`] where a page expects it.
 pub async fn engine_on_port(port: &str, arguments: &[&str]) -> Server {
     let arguments = [&["--model", MODEL, "--port", port], arguments].concat();
-    let server = listening(Program::start("bitnet-engine", &arguments, &[])).await;
+    let server = engine_listening(&arguments, &[]).await;
     healthy(&server.url).await;
     server
 }
@@ -77,7 +82,7 @@ async fn listening(mut program: Program) -> Server {
 }
 
 /// Asks until the engine is ready, as a container runtime does: health is a question, not an event.
-async fn healthy(url: &str) {
+pub async fn healthy(url: &str) {
     let asking = async {
         while get(&format!("{url}/health")).await.status != 200 {
             sleep(Duration::from_millis(20)).await;

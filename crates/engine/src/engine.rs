@@ -13,9 +13,10 @@ use tracing::{info, warn};
 use crate::chat_template::ChatTemplate;
 use crate::checkpoint::{Checkpoint, Hyperparameters};
 use crate::config::{CacheType, Config, GenerationDefaults, Head, Isa};
+use crate::container;
 use crate::hub::{self, DEMO_NOTICE, LocalModel, REAL_MODEL_STEPS, Stage};
 use crate::kernels::{self, self_test};
-use crate::model::{HeadType, Inference, InferenceOptions, Model};
+use crate::model::{Footprint, HeadType, Inference, InferenceOptions, Model};
 use crate::pool::Pool;
 use crate::sampling::SamplingParameters;
 use crate::tokenizer::Tokenizer;
@@ -73,6 +74,7 @@ impl Engine {
         let checkpoint = checkpoint(&origin)?;
         let hyperparameters = checkpoint.hyperparameters().clone();
         let context = context(config, &hyperparameters)?;
+        check_memory(footprint(config, &checkpoint)?, container::memory_limit())?;
         let (tokenizer, template) = language(config, &checkpoint)?;
         let tokenizer = Arc::new(tokenizer);
         let inference = inference(config, &checkpoint)?;
@@ -159,22 +161,51 @@ pub fn inference(config: &Config, checkpoint: &Checkpoint) -> Result<Inference> 
     let context = context(config, checkpoint.hyperparameters())?;
     let mut pool = Pool::new(threads(config)?)?;
     let isa = isa(config)?;
-    let head = match config.head {
-        Head::Exact => HeadType::Exact,
-        Head::Q8 => HeadType::Q8,
-        Head::Q4 => HeadType::Q4,
-    };
-    let model = Model::load(checkpoint, head, isa, &mut pool)?;
+    let model = Model::load(checkpoint, head_type(config), isa, &mut pool)?;
     let options = InferenceOptions {
         context,
         slots: SLOTS,
-        cache_type: match config.cache_type {
-            CacheType::F16 => kernels::CacheType::F16,
-            CacheType::F32 => kernels::CacheType::F32,
-        },
+        cache_type: cache_type(config),
         max_rows: config.ubatch_size.min(context),
     };
     Ok(Inference::new(model, pool, isa, options)?)
+}
+
+/// How much memory the model of a checkpoint takes with this configuration.
+pub fn footprint(config: &Config, checkpoint: &Checkpoint) -> Result<Footprint> {
+    let context = context(config, checkpoint.hyperparameters())?;
+    Ok(Footprint::of(checkpoint, head_type(config), cache_type(config), context)?)
+}
+
+/// An error now is better than a kill in the middle of an answer, which is what a container's limit does.
+fn check_memory(footprint: Footprint, limit: Option<u64>) -> Result<()> {
+    let Some(limit) = limit else { return Ok(()) };
+    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+    ensure!(
+        footprint.total() <= limit,
+        "this model takes {:.2} GB of memory ({:.2} for its weights and {:.2} for a full context), and this process may use {:.2} GB. \
+         Raise the limit of the container, or take less: a smaller --ctx-size, or --head q8 or q4",
+        gigabytes(footprint.total()),
+        gigabytes(footprint.weights),
+        gigabytes(footprint.kv_cache),
+        gigabytes(limit),
+    );
+    Ok(())
+}
+
+fn head_type(config: &Config) -> HeadType {
+    match config.head {
+        Head::Exact => HeadType::Exact,
+        Head::Q8 => HeadType::Q8,
+        Head::Q4 => HeadType::Q4,
+    }
+}
+
+fn cache_type(config: &Config) -> kernels::CacheType {
+    match config.cache_type {
+        CacheType::F16 => kernels::CacheType::F16,
+        CacheType::F32 => kernels::CacheType::F32,
+    }
 }
 
 /// The instruction set to compute with.
@@ -206,4 +237,22 @@ pub fn context(config: &Config, hyperparameters: &Hyperparameters) -> Result<usi
         "--ctx-size {asked} is more than the {trained} tokens that this model was trained for"
     );
     Ok(if asked == 0 { trained } else { asked })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_cannot_fit_is_an_error_that_has_both_numbers() {
+        let footprint = Footprint { weights: 1_500_000_000, kv_cache: 300_000_000 };
+        assert!(
+            check_memory(footprint, None).is_ok() && check_memory(footprint, Some(1_800_000_000)).is_ok()
+        );
+        let error = check_memory(footprint, Some(1_000_000_000)).unwrap_err().to_string();
+        assert!(
+            error.contains("1.80 GB") && error.contains("1.00 GB") && error.contains("--ctx-size"),
+            "{error}"
+        );
+    }
 }

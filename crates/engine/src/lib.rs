@@ -6,6 +6,8 @@ pub mod config;
 
 pub mod memory;
 
+pub mod container;
+
 pub mod pool;
 
 pub mod gguf;

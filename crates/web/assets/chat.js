@@ -12,6 +12,7 @@ const stop = $("stop");
 const spoken = $("spoken");
 const engine = $("engine");
 const demo = $("demo");
+const download = $("download");
 
 /** What was said so far: {role, content}, oldest first. It lives as long as the page. */
 let conversation = [];
@@ -43,22 +44,40 @@ function showDemo(notice) {
   $("suggestions").hidden = Boolean(notice);
 }
 
+/** Shows how far the download of the model is; without one, nothing. */
+function showDownload(progress) {
+  download.hidden = !progress;
+  if (!progress) return;
+  const { bytes, total, seconds_left: seconds } = progress;
+  const megabytes = (count) => Math.round(count / 1e6).toLocaleString("en");
+  let label = `The engine downloads its model: ${megabytes(bytes)} ${total ? `of ${megabytes(total)} ` : ""}MB`;
+  if (seconds !== null) label += seconds < 90 ? `, about ${seconds} s left` : `, about ${Math.round(seconds / 60)} min left`;
+  $("download-label").textContent = label;
+  const bar = download.querySelector("progress");
+  // Without a value the bar shows that something happens, but not how far it is.
+  if (total) bar.value = bytes / total;
+  else bar.removeAttribute("value");
+}
+
 /** Asks until the engine is ready. */
 async function watchEngine() {
   clearTimeout(poll);
   let state = "offline";
+  let progress = null;
   try {
     const response = await fetch("status", { cache: "no-store" });
     if (response.ok) {
       const status = await response.json();
       state = status.engine;
+      progress = status.download;
       if (state === "ready") showDemo(status.demo_notice);
     }
   } catch {
     // Shown as offline, and asked again.
   }
   showEngine(state);
-  if (state !== "ready") poll = setTimeout(watchEngine, 2000);
+  showDownload(progress);
+  if (state !== "ready") poll = setTimeout(watchEngine, progress ? 1000 : 2000);
 }
 
 // Scrolling: follow the answer, unless the person has scrolled up to read

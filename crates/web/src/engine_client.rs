@@ -23,8 +23,8 @@ const MAX_ANSWER: usize = 32 << 20;
 const MAX_LINE: usize = 256 << 10;
 /// Longest error body that is read for its message.
 const MAX_ERROR: usize = 64 << 10;
-/// Longest list of models that is read for its notice.
-const MAX_MODELS: usize = 1 << 20;
+/// Longest list of models that is read for its notice, and longest report of health.
+const MAX_REPORT: usize = 1 << 20;
 /// A neighbour accepts at once or is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a health probe may take.
@@ -69,6 +69,26 @@ pub enum Readiness {
     Loading,
     /// Nothing usable listens at its address.
     Unreachable,
+}
+
+/// How an engine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Whether it can answer.
+    pub readiness: Readiness,
+    /// How far the download of its model is, while that is what it does.
+    pub download: Option<Download>,
+}
+
+/// How far a download is. Servers of others do not tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Download {
+    /// Bytes that are there.
+    pub bytes: u64,
+    /// Bytes of the whole.
+    pub total: Option<u64>,
+    /// Seconds until the rest is there.
+    pub seconds_left: Option<u64>,
 }
 
 /// Why there is no answer, or not all of it.
@@ -155,11 +175,16 @@ impl EngineClient {
     }
 
     /// Asks the engine how it is.
-    pub async fn readiness(&self) -> Readiness {
+    pub async fn health(&self) -> Health {
+        let health = |readiness| Health { readiness, download: None };
         match self.http.get(self.route("health")).timeout(PROBE_TIMEOUT).send().await {
-            Ok(response) if response.status().is_success() => Readiness::Ready,
-            Ok(response) if response.status() == StatusCode::SERVICE_UNAVAILABLE => Readiness::Loading,
-            Ok(_) | Err(_) => Readiness::Unreachable,
+            Ok(response) if response.status().is_success() => health(Readiness::Ready),
+            Ok(response) if response.status() == StatusCode::SERVICE_UNAVAILABLE => {
+                let report = serde_json::from_slice(&limited(response, MAX_REPORT).await).ok();
+                let download = report.and_then(|Report { progress }| progress);
+                Health { download, ..health(Readiness::Loading) }
+            }
+            Ok(_) | Err(_) => health(Readiness::Unreachable),
         }
     }
 
@@ -170,7 +195,7 @@ impl EngineClient {
         if let Some(authorization) = &self.authorization {
             request = request.header(reqwest::header::AUTHORIZATION, authorization);
         }
-        let body = limited(request.send().await.ok()?, MAX_MODELS).await;
+        let body = limited(request.send().await.ok()?, MAX_REPORT).await;
         let Models { data } = serde_json::from_slice(&body).ok()?;
         data.into_iter().find_map(|model| model.meta?.demo_notice)
     }
@@ -226,6 +251,12 @@ struct WireChoice {
 #[derive(Default, Deserialize)]
 struct WireMessage {
     content: Option<String>,
+}
+
+/// `GET /health` before the model is there.
+#[derive(Deserialize)]
+struct Report {
+    progress: Option<Download>,
 }
 
 /// `GET /v1/models`, as far as it matters here.

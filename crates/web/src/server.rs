@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use crate::assets::{self, Asset};
 use crate::config::Config;
 use crate::conversation::{Conversation, MAX_BODY};
-use crate::engine_client::{EngineClient, Readiness};
+use crate::engine_client::{EngineClient, Health, Readiness};
 use crate::listener::Listener;
 use crate::patience::Impatient;
 use crate::problem::Problem;
@@ -156,16 +156,17 @@ async fn route(state: &State, request: Request<Incoming>) -> Result<Response, Pr
         (&Method::GET, "/health") => Ok(json(StatusCode::OK, &json!({"status": "ok"}))),
         // It can answer a chat as well.
         (&Method::GET, "/ready") => {
-            let engine = state.engine.readiness().await;
+            let engine = state.engine.health().await.readiness;
             let ready = engine == Readiness::Ready;
             let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             Ok(json(status, &json!({"engine": engine})))
         }
         // For the page: a question that has an answer, whatever it is.
         (&Method::GET, "/status") => {
-            let engine = state.engine.readiness().await;
-            let notice = if engine == Readiness::Ready { state.engine.demo_notice().await } else { None };
-            Ok(json(StatusCode::OK, &json!({"engine": engine, "demo_notice": notice})))
+            let Health { readiness, download } = state.engine.health().await;
+            let notice = if readiness == Readiness::Ready { state.engine.demo_notice().await } else { None };
+            let status = json!({"engine": readiness, "download": download, "demo_notice": notice});
+            Ok(json(StatusCode::OK, &status))
         }
         (_, "/chat") => Err(Problem::method_not_allowed("POST")),
         (_, "/" | "/health" | "/ready" | "/status") => Err(Problem::method_not_allowed("GET, HEAD")),

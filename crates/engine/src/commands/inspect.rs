@@ -3,8 +3,7 @@
 use std::io::{Write, stdout};
 
 use anyhow::Result;
-use bitnet_engine::checkpoint::Hyperparameters;
-use bitnet_engine::config::{CacheType, Config, ModelReference};
+use bitnet_engine::config::{Config, ModelReference};
 use bitnet_engine::engine;
 use bitnet_engine::hub;
 use bitnet_engine::inspect::inspect;
@@ -22,25 +21,19 @@ pub(crate) fn run(config: &Config, reference: &ModelReference) -> Result<()> {
     let shape = checkpoint.hyperparameters();
     let (tokenizer, template) = engine::language(config, &checkpoint)?;
     let context = engine::context(config, shape)?;
+    let footprint = engine::footprint(config, &checkpoint)?;
     let beginning = tokenizer.bos().filter(|_| tokenizer.adds_bos());
     for (what, how) in [
         ("begins with", names(&tokenizer, beginning.as_slice())),
         ("stops at", names(&tokenizer, tokenizer.end_of_generation())),
         ("chat template", format!("{:?}", template.source())),
         ("kernels", format!("{}, {} threads", engine::isa(config)?, engine::threads(config)?)),
-        ("KV cache", format!("{context} tokens, {} bytes", kv_cache_bytes(shape, config, context))),
+        ("KV cache", format!("{context} tokens, {} bytes", footprint.kv_cache)),
+        ("memory", format!("{} bytes with a full context", footprint.total())),
     ] {
         writeln!(out, "  {what:<13} {how}")?;
     }
     Ok(())
-}
-
-fn kv_cache_bytes(shape: &Hyperparameters, config: &Config, context: usize) -> usize {
-    let element = match config.cache_type {
-        CacheType::F16 => 2,
-        CacheType::F32 => 4,
-    };
-    2 * context * shape.layers * shape.kv_heads * shape.head_dim * element
 }
 
 fn names(tokenizer: &Tokenizer, ids: &[u32]) -> String {

@@ -9,7 +9,7 @@ use crate::pool::Pool;
 use crate::quant::QuantError;
 
 /// Elements from which a search in an 8-bit copy of an exact head is faster than reading the head.
-const WORTH_SEARCHING: usize = 1 << 22;
+pub(super) const WORTH_SEARCHING: usize = 1 << 22;
 
 /// In which form the output head is kept. Except with the exact one, the file's rows are not in memory: embeddings are read from
 /// the file, token by token.

@@ -100,8 +100,7 @@ impl Model {
     /// Number of ternary weights, each multiplied once for every token.
     #[must_use]
     pub fn ternary_weights(&self) -> u64 {
-        let Hyperparameters { layers, hidden, ffn, kv_heads, head_dim, .. } = self.hyperparameters;
-        (layers * hidden * (2 * hidden + 2 * kv_heads * head_dim + 3 * ffn)) as u64
+        ternary_weights(&self.hyperparameters)
     }
 
     /// All weights in memory that decoding a token reads, in the order in which it does, without the few rows of the head that
@@ -119,6 +118,12 @@ impl Model {
         let Hyperparameters { heads, kv_heads, head_dim, .. } = self.hyperparameters;
         HeadShape { heads, kv_heads, head_dim }
     }
+}
+
+/// Number of ternary weights of a model with this shape.
+pub(super) fn ternary_weights(shape: &Hyperparameters) -> u64 {
+    let Hyperparameters { layers, hidden, ffn, kv_heads, head_dim, .. } = *shape;
+    (layers * hidden * (2 * hidden + 2 * kv_heads * head_dim + 3 * ffn)) as u64
 }
 
 impl Layer {

@@ -19,7 +19,7 @@ async fn a_loading_engine_is_waited_for() {
     let web = Web::before(&engine).await;
     assert_eq!(
         web.get("/status").await.json::<Value>().await.unwrap(),
-        json!({"engine": "loading", "demo_notice": null})
+        json!({"engine": "loading", "download": null, "demo_notice": null})
     );
     assert_eq!(web.get("/ready").await.status(), 503);
 
@@ -30,7 +30,7 @@ async fn a_loading_engine_is_waited_for() {
     answer.expect_text("Hello").await;
     assert_eq!(
         web.get("/status").await.json::<Value>().await.unwrap(),
-        json!({"engine": "ready", "demo_notice": null})
+        json!({"engine": "ready", "download": null, "demo_notice": null})
     );
     assert_eq!(web.get("/ready").await.status(), 200);
 }
@@ -45,7 +45,7 @@ async fn an_engine_that_restarts_is_found_again() {
 
     assert_eq!(
         web.get("/status").await.json::<Value>().await.unwrap(),
-        json!({"engine": "unreachable", "demo_notice": null})
+        json!({"engine": "unreachable", "download": null, "demo_notice": null})
     );
     let mut answer = web.ask("Hi").await;
     answer.expect("status", json!({"state": "unreachable"})).await;

@@ -45,18 +45,17 @@ def compose(tree):
 
 
 def shellcheck(tree):
+    """All programs, each with the files that it sources: what one of those takes from another is seen only from the program."""
     files = []
     for folder, folders, names in os.walk(tree):
         # Neither what others wrote nor what was built.
         folders[:] = sorted(set(folders) - {".git", "node_modules", "target"})
-        files += [path for path in (Path(folder, name) for name in sorted(names)) if path.is_file() and is_shell(path)]
-    run([tools() / "bin/shellcheck", *files], cwd=tree)
-    return f"{len(files)} scripts"
+        files += [path for path in (Path(folder, name) for name in sorted(names)) if path.is_file() and is_program(path)]
+    run([tools() / "bin/shellcheck", "--external-sources", f"--source-path={tree}", *files], cwd=tree)
+    return f"{len(files)} programs, with what they source"
 
 
-def is_shell(path):
-    if path.suffix == ".sh":
-        return True
+def is_program(path):
     with path.open("rb") as file:
         return bool(SHELL.match(file.readline(200)))
 

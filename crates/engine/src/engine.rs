@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::chat_template::ChatTemplate;
 use crate::checkpoint::{Checkpoint, Hyperparameters};
-use crate::config::{CacheType, Config, GenerationDefaults, Head, Isa, ModelReference};
-use crate::hub::{self, DEMO_NOTICE, REAL_MODEL_STEPS};
+use crate::config::{CacheType, Config, GenerationDefaults, Head, Isa};
+use crate::hub::{self, DEMO_NOTICE, LocalModel, REAL_MODEL_STEPS, Stage};
 use crate::kernels::{self, self_test};
 use crate::model::{HeadType, Inference, InferenceOptions, Model};
 use crate::pool::Pool;
@@ -43,7 +44,7 @@ pub struct About {
     /// The name that clients see.
     pub name: String,
     /// Where it is from.
-    pub reference: ModelReference,
+    pub origin: LocalModel,
     /// Its shape.
     pub hyperparameters: Hyperparameters,
     /// Tokens that a prompt and its answer may have together.
@@ -56,19 +57,20 @@ impl About {
     /// What people have to know about this model before they take it for a good one.
     #[must_use]
     pub fn demo_notice(&self) -> Option<&'static str> {
-        (self.reference == ModelReference::Demo).then_some(DEMO_NOTICE)
+        (self.origin == LocalModel::Demo).then_some(DEMO_NOTICE)
     }
 }
 
 impl Engine {
-    /// Tests the kernels, then loads the model and starts the thread that computes. Takes a while.
-    pub fn load(config: &Config) -> Result<Self> {
+    /// Tests the kernels, then loads the model and starts the thread that computes. Takes a while, minutes when the model has
+    /// to be downloaded first; `stages` says how far it is. Blocks, so it must not run on a thread of an asynchronous runtime.
+    pub fn load(config: &Config, stages: &watch::Sender<Stage>) -> Result<Self> {
         let started = Instant::now();
         let isa = isa(config)?;
         self_test(isa).context("the kernels compute wrong results on this machine")?;
 
-        let reference = hub::resolve(&config.model)?;
-        let checkpoint = checkpoint(&reference)?;
+        let origin = hub::resolve(&config.model, &config.download, stages)?;
+        let checkpoint = checkpoint(&origin)?;
         let hyperparameters = checkpoint.hyperparameters().clone();
         let context = context(config, &hyperparameters)?;
         let (tokenizer, template) = language(config, &checkpoint)?;
@@ -76,18 +78,19 @@ impl Engine {
         let inference = inference(config, &checkpoint)?;
         let worker = Worker::start(inference, Arc::clone(&tokenizer), SLOTS, config.queue)?;
 
-        let name = config.alias.clone().unwrap_or_else(|| match &reference {
-            ModelReference::Demo => "bitnet-demo".to_owned(),
-            ModelReference::File(path) => {
+        let name = config.alias.clone().unwrap_or_else(|| match (&origin, config.model.short_name()) {
+            (LocalModel::Demo, _) => "bitnet-demo".to_owned(),
+            (LocalModel::File(_), Some(name)) => name.to_owned(),
+            (LocalModel::File(path), None) => {
                 path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
             }
         });
         info!(model = name, %isa, threads = threads(config)?.get(), context, head = %config.head, time = ?started.elapsed(), "model loaded");
-        if reference == ModelReference::Demo {
+        if origin == LocalModel::Demo {
             warn!("{DEMO_NOTICE} {REAL_MODEL_STEPS}");
         }
         let loaded = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let about = About { name, reference, hyperparameters, context, loaded };
+        let about = About { name, origin, hyperparameters, context, loaded };
         Ok(Self { worker, tokenizer, template, about, defaults: config.generation.clone() })
     }
 
@@ -137,9 +140,9 @@ fn random_seed() -> u64 {
     RandomState::new().build_hasher().finish() >> 32
 }
 
-/// The model of a reference, open.
-pub fn checkpoint(reference: &ModelReference) -> Result<Checkpoint> {
-    Checkpoint::from_source(hub::open(reference)?).with_context(|| format!("cannot use {reference}"))
+/// A model, open.
+pub fn checkpoint(model: &LocalModel) -> Result<Checkpoint> {
+    Checkpoint::from_source(model.open()?).with_context(|| format!("cannot use {model}"))
 }
 
 /// How text and messages become tokens for the model of a checkpoint.

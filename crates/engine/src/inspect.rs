@@ -7,14 +7,13 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use crate::checkpoint::{Activation, Checkpoint};
-use crate::config::ModelReference;
 use crate::gguf::{Array, Gguf, Metadata, TensorType, Value, shown};
-use crate::hub;
+use crate::hub::LocalModel;
 
 /// Prints metadata, tensors, totals and hyperparameters of a model file.
-pub fn inspect(reference: &ModelReference, out: &mut impl Write) -> anyhow::Result<()> {
-    let source = hub::open(reference)?;
-    writeln!(out, "{reference}, {} bytes", grouped(source.len()))?;
+pub fn inspect(model: &LocalModel, out: &mut impl Write) -> anyhow::Result<()> {
+    let source = model.open()?;
+    writeln!(out, "{model}, {} bytes", grouped(source.len()))?;
     let gguf =
         Gguf::read_if(&source, |metadata| -> anyhow::Result<()> { Ok(print_metadata(metadata, out)?) })?;
     print_tensors(&gguf, out)?;
@@ -169,7 +168,7 @@ mod tests {
 
     fn inspected(path: &Path) -> (String, anyhow::Result<()>) {
         let mut out = Vec::new();
-        let result = inspect(&ModelReference::File(path.to_owned()), &mut out);
+        let result = inspect(&LocalModel::File(path.to_owned()), &mut out);
         (String::from_utf8(out).unwrap(), result)
     }
 

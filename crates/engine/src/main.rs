@@ -8,15 +8,16 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use bitnet_engine::config::{Command, Config, Invocation};
-use bitnet_engine::server;
-use tracing::info;
+use bitnet_engine::engine::Engine;
+use bitnet_engine::server::{self, Listener};
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     // clap prints its errors and the help itself, and ends the program with its own status.
-    let Invocation { command, config } =
+    let Invocation { command, config, warnings } =
         Invocation::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
-    match run(command, &config) {
+    match run(command, &config, &warnings) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -25,9 +26,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command, config: &Config) -> Result<ExitCode> {
-    // What a server tells would stand between the lines of a conversation.
-    let levels = config.log_filter(if matches!(command, Command::Chat { .. }) { "warn" } else { "info" });
+fn run(command: Command, config: &Config, warnings: &[String]) -> Result<ExitCode> {
+    let levels = config.log_filter(match command {
+        Command::Serve | Command::Healthcheck | Command::Bench(_) => "info",
+        // What a server tells would stand between the lines of a conversation or through a bar.
+        _ if commands::progress::is_drawn() => "warn",
+        _ => "warn,bitnet_engine::hub=info",
+    });
     let filter = EnvFilter::try_new(levels)
         .with_context(|| format!("--log-level {levels:?} is not a list of levels"))?;
     tracing_subscriber::fmt()
@@ -37,16 +42,23 @@ fn run(command: Command, config: &Config) -> Result<ExitCode> {
         // A reader of the log that is gone is no reason to stop serving.
         .log_internal_errors(false)
         .init();
+    for warning in warnings {
+        warn!("{warning}");
+    }
     match command {
         Command::Serve => {
             block_on(async {
-                let listener = server::bind(config).await?;
+                let listener = Listener::bind(&config.host, config.port).await?;
                 server::run(config, listener, told_to_stop()).await
             })?;
             info!("stopped");
         }
-        Command::Chat { system } => block_on(commands::chat::run(config, system))?,
-        Command::Inspect { file } => commands::inspect::run(config, &file)?,
+        Command::Chat { system } => {
+            let engine = commands::progress::shown(|stages| Engine::load(config, stages))?;
+            block_on(commands::chat::run(engine, system))?;
+        }
+        Command::Pull { reference } => commands::pull::run(config, &reference)?,
+        Command::Inspect { reference } => commands::inspect::run(config, &reference)?,
         Command::Healthcheck => return commands::healthcheck::run(config),
         Command::Bench(options) => commands::bench::run(config, &options)?,
     }

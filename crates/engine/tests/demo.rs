@@ -2,15 +2,16 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use bitnet_engine::chat_template::Message;
-use bitnet_engine::config::{Config, ModelReference};
+use bitnet_engine::config::Config;
 use bitnet_engine::engine::{checkpoint, inference, language};
+use bitnet_engine::hub::LocalModel;
 use bitnet_engine::kernels::Isa;
 use bitnet_engine::model::Row;
 
 /// The likeliest answer to the last message, with these flags.
 fn answer(messages: &[&str], flags: &[&str]) -> String {
     let config = Config::parse([&["x", "--model", "demo"], flags].concat()).unwrap();
-    let checkpoint = checkpoint(&ModelReference::Demo).unwrap();
+    let checkpoint = checkpoint(&LocalModel::Demo).unwrap();
     let (tokenizer, template) = language(&config, &checkpoint).unwrap();
     let mut inference = inference(&config, &checkpoint).unwrap();
     let messages: Vec<_> = messages

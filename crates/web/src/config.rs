@@ -2,7 +2,7 @@
 //!
 //! Each name differs from the engine's (`--host`, `--port`, `--model` …), because `bitnet-chat` takes the flags of both.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::builder::{NonEmptyStringValueParser, Resettable};
@@ -14,11 +14,11 @@ use reqwest::header::HeaderValue;
 #[group(id = "web")]
 #[command(next_help_heading = "Web")]
 pub struct Config {
-    /// Address to listen on [default: 0.0.0.0 with the port below]
+    /// Address to listen on [default: all, of IPv4 and IPv6, with the port below]
     #[arg(long, env = "LISTEN", value_name = "IP:PORT")]
     listen: Option<SocketAddr>,
 
-    /// Port to listen on, on all IPv4 addresses, when --listen is not given
+    /// Port to listen on, on all addresses, when --listen is not given
     #[arg(long, env = "PORT", value_name = "PORT", default_value_t = 8080)]
     web_port: u16,
 
@@ -52,10 +52,10 @@ pub struct Config {
 }
 
 impl Config {
-    /// The address to listen on; port 0 means any free one.
+    /// The address to listen on; port 0 means any free one, `[::]` all addresses of both families.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.listen.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), self.web_port))
+        self.listen.unwrap_or(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), self.web_port))
     }
 }
 
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_listening_address_is_that_of_listen_or_the_port_on_all_addresses() {
-        assert_eq!(parse(&["--web-port", "9000"]).unwrap().address(), "0.0.0.0:9000".parse().unwrap());
+        assert_eq!(parse(&["--web-port", "9000"]).unwrap().address(), "[::]:9000".parse().unwrap());
         let both = parse(&["--listen", "[::1]:80", "--web-port", "9000"]).unwrap();
         assert_eq!(both.address(), "[::1]:80".parse().unwrap());
     }

@@ -17,5 +17,6 @@ pub mod headers;
 pub mod assets;
 pub mod pages;
 
+pub mod listener;
 pub mod patience;
 pub mod server;

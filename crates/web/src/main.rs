@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use bitnet_web::config::{self, Config};
+use bitnet_web::listener::Listener;
 use bitnet_web::server;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -54,7 +55,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    let listener = server::listen(config.address()).await?;
-    tracing::info!(engine = %config.engine_url, "listening on http://{}", listener.local_addr()?);
+    let listener = Listener::bind(config.address())?;
+    for address in listener.addresses()? {
+        tracing::info!(engine = %config.engine_url, "listening on http://{address}");
+    }
     server::run(config, listener, server::termination()).await
 }

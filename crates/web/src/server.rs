@@ -18,14 +18,14 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::assets::{self, Asset};
 use crate::config::Config;
 use crate::conversation::{Conversation, MAX_BODY};
 use crate::engine_client::{EngineClient, Readiness};
+use crate::listener::Listener;
 use crate::patience::Impatient;
 use crate::problem::Problem;
 use crate::{headers, pages, relay};
@@ -50,17 +50,10 @@ struct State {
     page: Asset,
 }
 
-/// Opens the port; an error says what to do about it.
-pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address} (another address: --listen IP:PORT, or PORT in the environment)")
-    })
-}
-
 /// Serves until `shutdown` is ready, then lets running answers finish for [`Config::drain_timeout`].
 pub async fn run(
     config: Config,
-    listener: TcpListener,
+    listener: Listener,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let engine = EngineClient::new(&config).context("cannot set up the client for the engine")?;
@@ -76,7 +69,7 @@ pub async fn run(
         let stream = tokio::select! {
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => continue,
-            stream = accept(&listener), if connections.len() < MAX_CONNECTIONS => stream,
+            stream = listener.accept(), if connections.len() < MAX_CONNECTIONS => stream,
         };
         let state = state.clone();
         let service = service_fn(move |request| {
@@ -100,23 +93,6 @@ pub async fn run(
     }
     // Dropping `connections` ends those that are left.
     Ok(())
-}
-
-async fn accept(listener: &TcpListener) -> TcpStream {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                // Small events must leave at once. Failing to say so costs latency only.
-                let _ = stream.set_nodelay(true);
-                return stream;
-            }
-            Err(error) => {
-                // Out of file descriptors, usually; some will be free again in a moment.
-                tracing::warn!(%error, "cannot accept a connection");
-                sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
 }
 
 /// Resolves at SIGTERM or Ctrl-C. As PID 1 a process has no default reaction to either.

@@ -141,8 +141,14 @@ impl ApiError {
 
     /// The response.
     pub(super) fn into_reply(self) -> Reply {
+        let body = self.to_json();
+        self.into_reply_with(&body)
+    }
+
+    /// The response, with a body that says more than the error alone.
+    pub(super) fn into_reply_with(self, body: &Value) -> Reply {
         let (status, ..) = self.row();
-        let mut reply = reply::json(status, &self.to_json());
+        let mut reply = reply::json(status, body);
         let headers = reply.headers_mut();
         match self {
             Self::Refused(SubmitError::Overloaded { retry_after, .. }) => {

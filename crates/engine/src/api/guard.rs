@@ -32,14 +32,14 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// `address` is the one that the server listens on.
-    pub(super) fn new(config: &Config, address: IpAddr) -> Self {
+    /// `local`: the server listens on loopback addresses only.
+    pub(super) fn new(config: &Config, local: bool) -> Self {
         let origins: Vec<_> =
             config.cors_origins.iter().map(|origin| origin.trim().to_ascii_lowercase()).collect();
         Self {
             api_key: config.api_key.clone(),
             name: config.host.clone(),
-            check_host: address.to_canonical().is_loopback() && !origins.iter().any(|origin| origin == "*"),
+            check_host: local && !origins.iter().any(|origin| origin == "*"),
             origins,
         }
     }
@@ -139,9 +139,9 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn guard(arguments: &[&str], address: &str) -> Guard {
+    fn guard(arguments: &[&str], local: bool) -> Guard {
         let config = Config::parse([&["bitnet-engine"], arguments].concat()).unwrap();
-        Guard::new(&config, address.parse().unwrap())
+        Guard::new(&config, local)
     }
 
     fn request(headers: &[(&str, &str)]) -> Request<()> {
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn on_loopback_only_local_names_and_addresses_are_hosts() {
-        let guard = guard(&[], "127.0.0.1");
+        let guard = guard(&[], true);
         for (host, allowed) in [
             ("localhost:11434", true),
             ("LOCALHOST", true),
@@ -173,24 +173,24 @@ mod tests {
 
     #[test]
     fn on_other_addresses_every_name_is_a_host() {
-        check_page(&guard(&["--host", "0.0.0.0"], "0.0.0.0"), "host", "engine:11434", true);
+        check_page(&guard(&["--host", "0.0.0.0"], false), "host", "engine:11434", true);
     }
 
     #[test]
     fn a_server_for_all_pages_does_not_ask_for_its_name() {
-        check_page(&guard(&["--cors-origins", "*"], "127.0.0.1"), "host", "engine.example", true);
+        check_page(&guard(&["--cors-origins", "*"], true), "host", "engine.example", true);
     }
 
     #[test]
     fn the_configured_name_is_a_host() {
-        check_page(&guard(&["--host", "engine.internal"], "127.0.0.1"), "host", "engine.internal:80", true);
+        check_page(&guard(&["--host", "engine.internal"], true), "host", "engine.internal:80", true);
     }
 
     #[test]
     fn only_local_pages_may_send_requests_unless_others_are_listed() {
-        let local = guard(&[], "127.0.0.1");
-        let listed = guard(&["--cors-origins", "https://a.example,https://b.example:8"], "127.0.0.1");
-        let all = guard(&["--cors-origins", "*"], "127.0.0.1");
+        let local = guard(&[], true);
+        let listed = guard(&["--cors-origins", "https://a.example,https://b.example:8"], true);
+        let all = guard(&["--cors-origins", "*"], true);
         for (origin, by_local, by_list) in [
             ("http://localhost:3000", true, false),
             ("http://127.0.0.1", true, false),
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn the_key_must_be_the_whole_key() {
-        let guard = guard(&["--api-key", "secret"], "127.0.0.1");
+        let guard = guard(&["--api-key", "secret"], true);
         for (value, allowed) in [
             ("Bearer secret", true),
             ("bearer secret", true),

@@ -20,7 +20,6 @@ mod prompt;
 mod reply;
 mod usage;
 
-use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -28,10 +27,12 @@ use hyper::body::Incoming;
 use hyper::header::ACCESS_CONTROL_REQUEST_METHOD;
 use hyper::{Method, Request, StatusCode};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tracing::debug;
 
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::hub::{Progress, Stage};
 use answer::{Format, Plan};
 use error::ApiError;
 use fields::Fields;
@@ -45,6 +46,8 @@ pub struct Api {
     guard: Guard,
     max_body_bytes: usize,
     ping: Duration,
+    /// What the engine does before it is there.
+    stage: watch::Receiver<Stage>,
     /// Empty until the model is loaded.
     engine: OnceLock<Arc<Engine>>,
 }
@@ -84,14 +87,15 @@ fn endpoint(path: &str) -> Option<(Method, Endpoint<'_>)> {
 }
 
 impl Api {
-    /// For a server that listens on `address`. Until [`ready`](Self::ready), everything that
-    /// needs the model is answered with 503.
+    /// For a server that can be reached from this machine only (`local`) or from others too. Until [`ready`](Self::ready),
+    /// everything that needs the model is answered with 503; `stage` says what is missing.
     #[must_use]
-    pub fn new(config: &Config, address: IpAddr) -> Self {
+    pub fn new(config: &Config, local: bool, stage: watch::Receiver<Stage>) -> Self {
         Self {
-            guard: Guard::new(config, address),
+            guard: Guard::new(config, local),
             max_body_bytes: config.max_body_bytes,
             ping: config.sse_ping_interval,
+            stage,
             engine: OnceLock::new(),
         }
     }
@@ -152,11 +156,24 @@ impl Api {
     }
 
     fn health(&self) -> Result<Reply, ApiError> {
-        if self.engine()?.worker.is_alive() {
-            Ok(ok(&json!({ "status": "ok" })))
-        } else {
-            Err(crate::worker::SubmitError::Stopped.into())
+        match self.engine.get() {
+            Some(engine) if engine.worker.is_alive() => Ok(ok(&json!({ "status": "ok" }))),
+            Some(_) => Err(crate::worker::SubmitError::Stopped.into()),
+            None => Ok(self.waiting()),
         }
+    }
+
+    /// The error that every request gets before the model is there, and beside it how far that is.
+    fn waiting(&self) -> Reply {
+        let mut body = ApiError::Loading.to_json();
+        match *self.stage.borrow() {
+            Stage::Loading => body["status"] = json!("loading"),
+            Stage::Downloading(Progress { bytes, total, seconds_left }) => {
+                body["status"] = json!("downloading");
+                body["progress"] = json!({ "bytes": bytes, "total": total, "seconds_left": seconds_left });
+            }
+        }
+        ApiError::Loading.into_reply_with(&body)
     }
 
     /// Has an answer generated.

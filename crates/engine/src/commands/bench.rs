@@ -10,9 +10,11 @@ use bitnet_engine::bench::{
 };
 use bitnet_engine::config::{Bench, Config, Head};
 use bitnet_engine::engine;
-use bitnet_engine::hub;
+use bitnet_engine::hub::{self, LocalModel};
 use bitnet_engine::model::Inference;
 use serde::Serialize;
+
+use super::progress;
 
 /// What was measured on what.
 #[derive(Serialize)]
@@ -34,9 +36,10 @@ struct Output {
 
 pub(crate) fn run(config: &Config, options: &Bench) -> Result<()> {
     let isa = engine::isa(config)?;
-    let file_bytes = hub::open(&config.model)?.len();
+    let model = progress::shown(|stages| hub::resolve(&config.model, &config.download, stages))?;
+    let file_bytes = model.open()?.len();
     let started = Instant::now();
-    let mut inference = load(config)?;
+    let mut inference = load(config, &model)?;
     let load_seconds = started.elapsed().as_secs_f64();
 
     let plan = Plan {
@@ -53,7 +56,7 @@ pub(crate) fn run(config: &Config, options: &Bench) -> Result<()> {
     let report = measure(&mut inference, isa, &plan, file_bytes)?;
     let peak_memory_bytes = peak_memory();
     let agreement = options.agreement.map(|tokens| -> Result<_> {
-        let mut exact = load(&Config { head: Head::Exact, ..config.clone() })?;
+        let mut exact = load(&Config { head: Head::Exact, ..config.clone() }, &model)?;
         Ok(agreement(&mut inference, &mut exact, tokens)?)
     });
     let output = Output {
@@ -77,8 +80,8 @@ pub(crate) fn run(config: &Config, options: &Bench) -> Result<()> {
 }
 
 /// The model alone: neither tokens nor templates are needed.
-fn load(config: &Config) -> Result<Inference> {
-    engine::inference(config, &engine::checkpoint(&config.model)?)
+fn load(config: &Config, model: &LocalModel) -> Result<Inference> {
+    engine::inference(config, &engine::checkpoint(model)?)
 }
 
 fn print(out: &mut impl Write, output: &Output, profile: bool) -> Result<()> {

@@ -5,7 +5,6 @@ use std::io::{BufRead, Write};
 
 use anyhow::{Context, Result, bail};
 use bitnet_engine::chat_template::Message;
-use bitnet_engine::config::Config;
 use bitnet_engine::engine::Engine;
 use bitnet_engine::worker::{Event, FinishReason};
 use tokio::sync::mpsc;
@@ -13,8 +12,7 @@ use tokio::sync::mpsc;
 const HELP: &str = "Ctrl-C stops an answer, Ctrl-D ends the program, /clear starts a new conversation.";
 
 /// Talks until the input ends.
-pub(crate) async fn run(config: &Config, system: Option<String>) -> Result<()> {
-    let engine = Engine::load(config)?;
+pub(crate) async fn run(engine: Engine, system: Option<String>) -> Result<()> {
     let system: Vec<_> = system.into_iter().map(|text| message("system", text)).collect();
     let mut conversation = system.clone();
     let mut lines = lines();

@@ -2,11 +2,11 @@
 //! whose images have no curl.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use bitnet_engine::config::Config;
 
 const TIME: Duration = Duration::from_secs(3);
@@ -18,10 +18,19 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode> {
     Ok(if status.contains(" 200 ") { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The first line of the answer.
+/// The first line of the answer, from the first of the configured addresses that answers.
 fn ask(config: &Config) -> Result<String> {
-    let address =
-        reachable((config.host.as_str(), config.port).to_socket_addrs()?.next().context("no address")?);
+    let mut problem = anyhow!("no address");
+    for address in (config.host.as_str(), config.port).to_socket_addrs()? {
+        match ask_at(reachable(address)) {
+            Ok(line) => return Ok(line),
+            Err(error) => problem = error,
+        }
+    }
+    Err(problem)
+}
+
+fn ask_at(address: SocketAddr) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, TIME)?;
     stream.set_read_timeout(Some(TIME))?;
     stream.set_write_timeout(Some(TIME))?;
@@ -31,13 +40,10 @@ fn ask(config: &Config) -> Result<String> {
     Ok(answer.lines().next().unwrap_or_default().to_owned())
 }
 
-/// "Any address" is good for listening only.
+/// "Any address" is good for listening only; IPv4 is always among them.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        });
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
     }
     address
 }

@@ -6,15 +6,19 @@ use anyhow::Result;
 use bitnet_engine::checkpoint::Hyperparameters;
 use bitnet_engine::config::{CacheType, Config, ModelReference};
 use bitnet_engine::engine;
+use bitnet_engine::hub;
 use bitnet_engine::inspect::inspect;
 use bitnet_engine::tokenizer::Tokenizer;
 
+use super::progress;
+
 /// Prints as far as the file can be used, then fails with the reason why it cannot.
 pub(crate) fn run(config: &Config, reference: &ModelReference) -> Result<()> {
+    let model = progress::shown(|stages| hub::resolve(reference, &config.download, stages))?;
     let mut out = stdout().lock();
-    inspect(reference, &mut out)?;
+    inspect(&model, &mut out)?;
 
-    let checkpoint = engine::checkpoint(reference)?;
+    let checkpoint = engine::checkpoint(&model)?;
     let shape = checkpoint.hyperparameters();
     let (tokenizer, template) = engine::language(config, &checkpoint)?;
     let context = engine::context(config, shape)?;

@@ -4,3 +4,5 @@ pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod healthcheck;
 pub(crate) mod inspect;
+pub(crate) mod progress;
+pub(crate) mod pull;

@@ -1,8 +1,14 @@
-//! The environment: every flag has a variable of ours, and llama-server's if it has the flag too.
+//! The environment: every flag has a variable of ours, and the one that other programs use for the same if there is one.
 
-/// The variables of llama-server for the flags that it has as well.
-pub(super) const LLAMA_SERVER_VARIABLES: &[(&str, &str)] = &[
+use std::ffi::OsString;
+
+/// The variables of llama-server, and those of the hub's own tools, for the flags that they have as well.
+pub(super) const ESTABLISHED_VARIABLES: &[(&str, &str)] = &[
     ("model", "LLAMA_ARG_MODEL"),
+    ("hf_endpoint", "HF_ENDPOINT"),
+    ("hf_token", "HF_TOKEN"),
+    ("hf_home", "HF_HOME"),
+    ("hf_hub_cache", "HF_HUB_CACHE"),
     ("alias", "LLAMA_ARG_ALIAS"),
     ("chat_template", "LLAMA_ARG_CHAT_TEMPLATE"),
     ("chat_template_file", "LLAMA_ARG_CHAT_TEMPLATE_FILE"),
@@ -25,13 +31,15 @@ pub(super) const LLAMA_SERVER_VARIABLES: &[(&str, &str)] = &[
     ("frequency_penalty", "LLAMA_ARG_FREQUENCY_PENALTY"),
 ];
 
-/// clap knows one variable for each flag: take the one that is set, ours first. A variable that
-/// is set to nothing (as `${MODEL:-}` in a compose file does) counts as not set.
+/// clap knows one variable for each flag: take the one that is set, ours first. A variable that is set to nothing (as
+/// `${MODEL:-}` in a compose file does) counts as not set, and so does one that an orchestrator has set to tell where a
+/// service is ([`service_links`]).
 pub fn with_environment(argument: clap::Arg) -> clap::Arg {
     let id = argument.get_id().as_str().to_owned();
-    let ours = format!("BITNET_{}", id.to_uppercase());
-    let theirs = LLAMA_SERVER_VARIABLES.iter().find(|(flag, _)| *flag == id).map(|(_, variable)| *variable);
-    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let (ours, theirs) = variables(&id);
+    let is_set = |name: &str| {
+        std::env::var_os(name).is_some_and(|value| !value.is_empty() && !is_service_link(&value))
+    };
     let names = theirs.map_or_else(|| ours.clone(), |theirs| format!("{ours} or {theirs}"));
     let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
     let argument = argument.help(format!("{help} [env: {names}]")).hide_env(true);
@@ -41,4 +49,37 @@ pub fn with_environment(argument: clap::Arg) -> clap::Arg {
         Some(theirs) if is_set(theirs) => argument.env(theirs),
         _ => argument,
     }
+}
+
+/// What to tell about each variable of these flags that is set to a service's address instead of a setting: for a Service
+/// named `bitnet`, Kubernetes puts `BITNET_PORT=tcp://10.0.0.7:11434` into every container beside it, and so does Docker for
+/// a legacy link.
+pub(super) fn service_links(command: &clap::Command) -> Vec<String> {
+    let names = command.get_arguments().flat_map(|argument| {
+        let (ours, theirs) = variables(argument.get_id().as_str());
+        [Some(ours), theirs.map(str::to_owned)].into_iter().flatten()
+    });
+    let links = names.filter_map(|name| Some((std::env::var_os(&name)?, name)));
+    let links = links.filter(|(value, _)| is_service_link(value));
+    links
+        .map(|(value, name)| {
+            format!(
+                "{name}={} is not a setting but the address of a service, as Kubernetes and Docker put it into the environment; \
+                 it is ignored. Set `enableServiceLinks: false` for the pod, or give the service another name",
+                value.display()
+            )
+        })
+        .collect()
+}
+
+fn variables(id: &str) -> (String, Option<&'static str>) {
+    let theirs = ESTABLISHED_VARIABLES.iter().find(|(flag, _)| *flag == id).map(|(_, variable)| *variable);
+    (format!("BITNET_{}", id.to_uppercase()), theirs)
+}
+
+/// `tcp://10.0.0.7:11434`: no setting of this program begins like that.
+fn is_service_link(value: &OsString) -> bool {
+    value
+        .to_str()
+        .is_some_and(|value| ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme)))
 }

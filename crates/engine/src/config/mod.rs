@@ -10,15 +10,20 @@ mod values;
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use environment::service_links;
 pub use environment::with_environment;
-pub use model::ModelReference;
 use model::{DEMO, model};
+pub use model::{HubFile, ModelReference};
+use reqwest::Url;
+use reqwest::header::HeaderValue;
 use values::{
-    api_key, host, name, ping_seconds, seconds, seed, template, template_file, threads, unlimited, within,
+    api_key, bearer, endpoint, host, name, ping_seconds, seconds, seed, template, template_file, threads,
+    unlimited, within,
 };
 
 /// What the command line asked for.
@@ -28,6 +33,8 @@ pub struct Invocation {
     pub command: Command,
     /// How to do it.
     pub config: Config,
+    /// What to tell about variables that look like settings and are none.
+    pub warnings: Vec<String>,
 }
 
 impl Invocation {
@@ -35,8 +42,10 @@ impl Invocation {
     pub fn parse(
         arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, clap::Error> {
-        let cli = Cli::from_arg_matches(&command().try_get_matches_from(arguments)?)?;
-        Ok(Self { command: cli.command.unwrap_or(Command::Serve), config: cli.config })
+        let command = command();
+        let warnings = service_links(&command);
+        let cli = Cli::from_arg_matches(&command.try_get_matches_from(arguments)?)?;
+        Ok(Self { command: cli.command.unwrap_or(Command::Serve), config: cli.config, warnings })
     }
 }
 
@@ -67,7 +76,8 @@ impl Config {
     version,
     about = "Inference server for BitNet b1.58 models on a plain CPU",
     after_help = "Each flag can be given as an environment variable instead: the name shown, or the one of llama-server \
-                  where that server has the flag. A flag wins over BITNET_…, and that over LLAMA_ARG_…."
+                  where that server has the flag. A flag wins over BITNET_…, and that over LLAMA_ARG_…. A download goes \
+                  through the proxy that HTTPS_PROXY, ALL_PROXY and NO_PROXY name."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -87,11 +97,17 @@ pub enum Command {
         #[arg(long, value_name = "TEXT")]
         system: Option<String>,
     },
+    /// Download a model unless it is here already, and print where it is
+    Pull {
+        /// `bitnet-2b`, or `hf:OWNER/REPO/FILE[@REVISION]`
+        #[arg(value_parser = model())]
+        reference: ModelReference,
+    },
     /// Show what a model file contains and how it would be used
     Inspect {
-        /// The GGUF file, or `demo`
+        /// The model, as for --model
         #[arg(value_parser = model())]
-        file: ModelReference,
+        reference: ModelReference,
     },
     /// Ask the server on the configured port whether it is ready; the exit status is the answer
     Healthcheck,
@@ -128,9 +144,13 @@ pub struct Bench {
 /// All settings, checked.
 #[derive(Clone, Debug, Args)]
 pub struct Config {
-    /// Model file (GGUF), a folder with one, or `demo`: the small one inside this program
-    #[arg(long, short = 'm', value_name = "FILE", help_heading = "Model", default_value = DEMO, value_parser = model())]
+    /// Model: a GGUF file, a folder with one, `demo` (the small one inside this program), or what is downloaded at first use:
+    /// `bitnet-2b` (Microsoft's, 1.2 GB) or `hf:OWNER/REPO/FILE[@REVISION]`
+    #[arg(long, short = 'm', value_name = "MODEL", help_heading = "Model", default_value = DEMO, value_parser = model())]
     pub model: ModelReference,
+    /// Where models are downloaded
+    #[command(flatten)]
+    pub download: Download,
     /// Name of the model for clients [default: the name of the file, or bitnet-demo]
     #[arg(long, short = 'a', value_name = "NAME", help_heading = "Model", value_parser = name)]
     pub alias: Option<String>,
@@ -167,8 +187,8 @@ pub struct Config {
     #[arg(long, visible_alias = "batch-size", value_name = "N", help_heading = "Compute", default_value = "192", value_parser = within(1..=1_024_usize))]
     pub ubatch_size: usize,
 
-    /// Address or host name to listen on
-    #[arg(long, value_name = "HOST", help_heading = "Server", default_value = "127.0.0.1", value_parser = host)]
+    /// Address or host name to listen on; `localhost` is both loopback addresses, of IPv4 and of IPv6, and `::` all addresses of both
+    #[arg(long, value_name = "HOST", help_heading = "Server", default_value = "localhost", value_parser = host)]
     pub host: String,
     /// Port to listen on
     #[arg(long, value_name = "PORT", help_heading = "Server", default_value = "11434")]
@@ -208,6 +228,27 @@ pub struct Config {
     /// What to log: error, warn, info, debug, trace, or a list such as `info,bitnet_engine::worker=debug` [default: info; in a chat warn]
     #[arg(long, value_name = "FILTER", help_heading = "Logging")]
     pub log_level: Option<String>,
+}
+
+/// From where to where models are downloaded.
+#[derive(Clone, Debug, Args)]
+pub struct Download {
+    /// Folder for downloaded models [default: `bitnet` in the user's cache folder]
+    #[arg(long, value_name = "FOLDER", help_heading = "Model")]
+    pub model_dir: Option<PathBuf>,
+    /// Where the hub is
+    #[arg(long, value_name = "URL", help_heading = "Model", default_value = "https://huggingface.co", value_parser = endpoint)]
+    pub hf_endpoint: Url,
+    /// Token for repositories that are not public; sent to the hub itself and to no other host
+    #[arg(long, value_name = "TOKEN", help_heading = "Model", hide_env_values = true, value_parser = bearer)]
+    pub hf_token: Option<HeaderValue>,
+    /// Folder of the hub's own tools; a model that they have downloaded is used where it is [default: `huggingface` in the user's
+    /// cache folder]
+    #[arg(long, value_name = "FOLDER", help_heading = "Model")]
+    pub hf_home: Option<PathBuf>,
+    /// Their folder for downloads [default: `hub` in --hf-home]
+    #[arg(long, value_name = "FOLDER", help_heading = "Model")]
+    pub hf_hub_cache: Option<PathBuf>,
 }
 
 /// What a request that says nothing gets. The defaults are llama-server's.
@@ -299,7 +340,7 @@ fn command() -> clap::Command {
 
 #[cfg(test)]
 mod tests {
-    use super::environment::LLAMA_SERVER_VARIABLES;
+    use super::environment::ESTABLISHED_VARIABLES;
     use super::*;
 
     fn error(arguments: &[&str]) -> String {
@@ -315,8 +356,8 @@ mod tests {
     fn serving_is_what_happens_without_a_command() {
         let invocation = Invocation::parse(["bitnet-engine", "-m", "model.gguf"]).unwrap();
         assert!(matches!(invocation.command, Command::Serve));
-        assert_eq!(invocation.config.model, ModelReference::File("model.gguf".into()));
-        assert_eq!((invocation.config.host.as_str(), invocation.config.port), ("127.0.0.1", 11434));
+        assert_eq!(invocation.config.model, ModelReference::Path("model.gguf".into()));
+        assert_eq!((invocation.config.host.as_str(), invocation.config.port), ("localhost", 11434));
     }
 
     #[test]
@@ -351,6 +392,8 @@ mod tests {
             ("--cache-type", "q8_0", "f32"),
             ("--max-body-bytes", "1", "from 1024"),
             ("--chat-template", "llama3", "Jinja"),
+            ("--model", "hf:owner/repo", "hf:OWNER/REPO/FILE"),
+            ("--hf-endpoint", "ftp://hub", "http"),
         ] {
             let error = error(&[&format!("{flag}={value}")]);
             for part in [flag, value, limit] {
@@ -362,16 +405,16 @@ mod tests {
     #[test]
     fn the_help_names_both_variables_of_every_setting() {
         let help = command().render_long_help().to_string();
-        for (_, variable) in LLAMA_SERVER_VARIABLES {
+        for (_, variable) in ESTABLISHED_VARIABLES {
             assert!(help.contains(variable), "{variable}");
         }
         assert!(help.contains("BITNET_MAX_BODY_BYTES"), "{help}");
     }
 
     #[test]
-    fn every_variable_of_llama_server_belongs_to_a_setting() {
+    fn every_established_variable_belongs_to_a_setting() {
         let command = command();
-        for (id, _) in LLAMA_SERVER_VARIABLES {
+        for (id, _) in ESTABLISHED_VARIABLES {
             assert!(command.get_arguments().any(|argument| argument.get_id() == id), "{id}");
         }
     }
@@ -382,6 +425,6 @@ mod tests {
             assert_eq!(Config::parse(arguments).unwrap().model, ModelReference::Demo);
         }
         let file = Config::parse(["x", "-m", "./demo"]).unwrap().model;
-        assert_eq!(file, ModelReference::File("./demo".into()));
+        assert_eq!(file, ModelReference::Path("./demo".into()));
     }
 }

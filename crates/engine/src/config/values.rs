@@ -6,6 +6,9 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use reqwest::Url;
+use reqwest::header::HeaderValue;
+
 use super::Auto;
 
 /// A parser for numbers whose error names the limits.
@@ -76,6 +79,28 @@ pub(super) fn api_key(text: &str) -> Result<String, String> {
     } else {
         Err("must be printable ASCII without spaces".to_owned())
     }
+}
+
+/// `Authorization` with this token.
+pub(super) fn bearer(text: &str) -> Result<HeaderValue, String> {
+    let text = api_key(text.trim())?;
+    let mut value = HeaderValue::try_from(format!("Bearer {text}")).map_err(|error| error.to_string())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The base address of a hub, with a `/` at its end.
+pub(super) fn endpoint(text: &str) -> Result<Url, String> {
+    let mut url =
+        Url::parse(text).map_err(|error| format!("{error}; expected something like https://HOST"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.query().is_some() || url.fragment().is_some() {
+        return Err("must begin with https:// or http:// and have no ? and no #".to_owned());
+    }
+    if !url.path().ends_with('/') {
+        let path = format!("{}/", url.path());
+        url.set_path(&path);
+    }
+    Ok(url)
 }
 
 pub(super) fn template(text: &str) -> Result<String, String> {

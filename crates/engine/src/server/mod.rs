@@ -1,10 +1,10 @@
 //! Connections in, [`Api`] in the middle, an orderly end: everything that is bounded by time or
 //! number here is bounded for the sake of the other clients.
 
+mod listener;
 mod patience;
 
 use std::convert::Infallible;
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +14,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
 use crate::api::Api;
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::hub::Stage;
+pub use listener::Listener;
 use patience::Patience;
 
 /// Time to send the head of a request, and to keep a connection without one. Longer than the
@@ -34,37 +35,29 @@ const WRITE_TIME: Duration = Duration::from_secs(60);
 /// Bytes of the head of a request.
 const HEAD_BYTES: usize = 64 * 1024;
 
-/// Opens the configured port.
-pub async fn bind(config: &Config) -> Result<TcpListener> {
-    let (host, port) = (config.host.as_str(), config.port);
-    TcpListener::bind((host, port)).await.map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => anyhow!(
-            "cannot listen on {host}:{port}: the port is in use. Ollama uses the same one by default: stop it, \
-             or choose another port with --port"
-        ),
-        _ => anyhow!(error).context(format!("cannot listen on {host}:{port}")),
-    })
-}
-
 /// Serves until `shutdown` resolves or the engine fails. The port answers from the start, with
 /// 503 until the model is loaded. Requests that run when `shutdown` resolves get
 /// `--shutdown-timeout` to finish.
-pub async fn run(config: &Config, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<()> {
-    let address = listener.local_addr()?;
-    let api = Arc::new(Api::new(config, address.ip()));
-    info!(%address, "listening; loading the model");
+pub async fn run(config: &Config, listener: Listener, shutdown: impl Future<Output = ()>) -> Result<()> {
+    let addresses = listener.addresses()?;
+    for address in &addresses {
+        info!(%address, "listening");
+    }
+    let (stages, stage) = watch::channel(Stage::default());
+    let local = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
+    let api = Arc::new(Api::new(config, local, stage));
     let end = async {
         tokio::select! {
             () = shutdown => Ok(()),
-            error = keep_engine(config, &api) => Err(error),
+            error = keep_engine(config, &api, stages) => Err(error),
         }
     };
     serve(listener, Arc::clone(&api), config, end).await
 }
 
 /// Loads the engine and watches it; returns why there is none or none any more.
-async fn keep_engine(config: &Config, api: &Api) -> anyhow::Error {
-    match load(config.clone()).await {
+async fn keep_engine(config: &Config, api: &Api, stages: watch::Sender<Stage>) -> anyhow::Error {
+    match load(config.clone(), stages).await {
         Ok(engine) => {
             let ended = engine.worker.ended();
             api.ready(engine);
@@ -78,11 +71,11 @@ async fn keep_engine(config: &Config, api: &Api) -> anyhow::Error {
 
 /// Loads on a thread of its own, not on one of tokio's, so that a program that is told to end
 /// meanwhile need not wait for it.
-async fn load(config: Config) -> Result<Engine> {
+async fn load(config: Config, stages: watch::Sender<Stage>) -> Result<Engine> {
     let (sender, loaded) = oneshot::channel();
     let load = move || {
         // Nobody waits any more when the server was told to stop.
-        sender.send(Engine::load(&config)).ok();
+        sender.send(Engine::load(&config, &stages)).ok();
     };
     std::thread::Builder::new().name("load".to_owned()).spawn(load).context("cannot start a thread")?;
     loaded.await.unwrap_or_else(|_| Err(anyhow!("loading the model panicked (see the log above)")))
@@ -91,7 +84,7 @@ async fn load(config: Config) -> Result<Engine> {
 /// Serves `api` until `shutdown` resolves, then lets running requests finish; returns what
 /// `shutdown` returned.
 async fn serve<T>(
-    listener: TcpListener,
+    listener: Listener,
     api: Arc<Api>,
     config: &Config,
     shutdown: impl Future<Output = T>,
@@ -105,7 +98,7 @@ async fn serve<T>(
     let result = loop {
         let stream = tokio::select! {
             result = &mut shutdown => break result,
-            stream = accept(&listener), if connections.len() < config.max_connections => stream,
+            stream = listener.accept(), if connections.len() < config.max_connections => stream,
             Some(_) = connections.join_next() => continue,
         };
         let api = Arc::clone(&api);
@@ -129,22 +122,4 @@ async fn serve<T>(
     }
     connections.shutdown().await;
     result
-}
-
-/// The next connection.
-async fn accept(listener: &TcpListener) -> TcpStream {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                // Tokens are small and should leave at once.
-                stream.set_nodelay(true).ok();
-                return stream;
-            }
-            Err(error) => {
-                // Out of file descriptors, or the client is gone already: neither lasts.
-                warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
 }

@@ -4,11 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bitnet_engine::config::Config;
-use bitnet_engine::server::run;
+use bitnet_engine::server::{Listener, run};
 use http_body_util::Full;
 use hyper::{Request, StatusCode};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -34,8 +33,8 @@ impl Server {
     /// As soon as the port is open.
     pub(crate) async fn start_with_model(model: &str, flags: &[&str]) -> Self {
         let config = Config::parse([&["bitnet-engine", "-t", "1", "-m", model], flags].concat()).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = Listener::bind("localhost", 0).await.unwrap();
+        let address = listener.addresses().unwrap()[0];
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async { drop(stopped.await) };
         let running = tokio::spawn(async move { run(&config, listener, shutdown).await });

@@ -2,11 +2,13 @@
 //! The two still meet on the engine's port, so neither knows the difference.
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use bitnet_engine::config::with_environment;
 use bitnet_web::config::{bearer, without_empty_variables};
+use bitnet_web::listener::Listener;
 use bitnet_web::server;
 use clap::builder::Resettable;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -74,11 +76,14 @@ async fn serve(
         .with_ansi(std::io::stderr().is_terminal())
         .init();
 
-    let engine_listener = bitnet_engine::server::bind(&engine).await?;
-    let web_listener = server::listen(web.address()).await?;
-    web.engine_url = Url::parse(&format!("http://{}/", server::reachable(engine_listener.local_addr()?)))?;
+    let web_listener = Listener::bind(web.address())?;
+    let page = first(&web_listener.addresses()?)?;
+    // Whoever gives the page the engine's port wants to reach the page there; the engine needs no port that others know.
+    let port = if engine.port == page.port() { 0 } else { engine.port };
+    let engine_listener = bitnet_engine::server::Listener::bind(&engine.host, port).await?;
+    web.engine_url = Url::parse(&format!("http://{}/", first(&engine_listener.addresses()?)?))?;
     web.engine_api_key = engine.api_key.as_deref().map(bearer).transpose().map_err(anyhow::Error::msg)?;
-    println!("Chat at http://{}", server::reachable(web_listener.local_addr()?));
+    println!("Chat at http://{page}");
 
     // Both learn of the signal at once: the engine still finishes the answers for which the page waits.
     let stop = server::termination().shared();
@@ -86,6 +91,11 @@ async fn serve(
     let web = server::run(web, web_listener, stop);
     tokio::try_join!(engine, web)?;
     Ok(())
+}
+
+/// Where a program on this machine reaches a server with these addresses.
+fn first(addresses: &[SocketAddr]) -> anyhow::Result<SocketAddr> {
+    addresses.first().copied().map(server::reachable).context("no address")
 }
 
 #[cfg(test)]

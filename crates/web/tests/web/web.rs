@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use bitnet_web::config::Config;
+use bitnet_web::listener::Listener;
 use bitnet_web::server;
 use clap::Parser;
 use eventsource_stream::Eventsource;
@@ -37,8 +38,8 @@ impl Web {
         let mut arguments = vec!["web", "--listen", "127.0.0.1:0", "--engine-url", &engine];
         arguments.extend(flags);
         let config = Cli::parse_from(arguments).config;
-        let listener = server::listen(config.address()).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = Listener::bind(config.address()).unwrap();
+        let address = listener.addresses().unwrap()[0];
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {
             let _ = stopped.await;

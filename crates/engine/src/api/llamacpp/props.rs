@@ -25,7 +25,7 @@ pub(crate) fn props(engine: &Engine) -> Result<Value, ApiError> {
         },
         "total_slots": engine.worker.status().slots.len(),
         "model_alias": engine.about.name,
-        "model_path": engine.about.reference.to_string(),
+        "model_path": engine.about.origin.to_string(),
         "demo_notice": engine.about.demo_notice(),
         "chat_template": engine.template.source(),
         "bos_token": token(engine.tokenizer.bos()),

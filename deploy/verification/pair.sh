@@ -14,13 +14,8 @@ pair() {
     stop_in_mid_answer
 }
 
-# Sets web_url and engine_url, on free ports.
 compose_up() {
-    PUBLISH_WEB=127.0.0.1:$(free_port) PUBLISH_ENGINE=127.0.0.1:$(free_port)
-    export PUBLISH_WEB PUBLISH_ENGINE
-    web_url=http://$PUBLISH_WEB engine_url=http://$PUBLISH_ENGINE
-    web=$label-web-1 engine=$label-engine-1
-    timeout 120 "${docker_compose[@]}" version >/dev/null
+    choose_ports
     compose up --detach --wait --wait-timeout 90 >"$work/compose.log" 2>&1 || failed "compose up: $(tail -20 "$work/compose.log")"
     passed 'docker compose up --wait: both are healthy'
 }
@@ -42,6 +37,7 @@ check_confinement() {
     passed "read-only root, user 65532, no capability, no new privileges; 64 MB, 2 GB and $(cpus) CPUs as limits"
     local container=$label-memory
     # A limit that the kernel does not enforce proves nothing, so here is one that must strike.
+    # shellcheck disable=SC2016
     "${docker[@]}" run --name "$container" --label "$label" --memory 64m --memory-swap 64m "$base" perl -e '$x = "a" x (200 << 20)' || true
     [[ $(inspect "$container" '{{.State.OOMKilled}}') == true ]] || failed 'the kernel does not enforce memory limits'
     passed 'the kernel enforces such a limit: it ends a process that takes 200 MB of 64'

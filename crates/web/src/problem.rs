@@ -72,6 +72,13 @@ impl Problem {
         Self::new(StatusCode::REQUEST_TIMEOUT, "incomplete_body", "The request did not arrive completely.")
     }
 
+    /// 503: others are sending as much as fits into memory.
+    #[must_use]
+    pub fn busy() -> Self {
+        let message = "Too many long messages arrive at once. Please try again in a moment.";
+        Self { retry_after: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "page_busy", message) }
+    }
+
     /// 413.
     #[must_use]
     pub fn body_too_large() -> Self {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
@@ -23,11 +23,12 @@ use tokio::time::timeout;
 
 use crate::assets::{self, Asset};
 use crate::config::Config;
-use crate::conversation::{Conversation, MAX_BODY};
+use crate::conversation::Conversation;
 use crate::engine_client::{EngineClient, Health, Readiness};
 use crate::listener::Listener;
 use crate::patience::{Impatient, Limits};
 use crate::problem::Problem;
+use crate::request_body::BodyMemory;
 use crate::request_head::{self, Explained, MAX_HEAD, MAX_HEADERS};
 use crate::{headers, origin, pages, relay};
 
@@ -42,8 +43,6 @@ const PATIENCE: Limits = Limits {
     silence: Duration::from_secs(1),
     linger: Duration::from_secs(10),
 };
-/// Time for a request's body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 type Response = hyper::Response<UnsyncBoxBody<Bytes, Infallible>>;
 
@@ -51,6 +50,7 @@ struct State {
     config: Config,
     engine: EngineClient,
     page: Asset,
+    bodies: BodyMemory,
 }
 
 /// Serves until `shutdown` is ready, then lets running answers finish for [`Config::drain_timeout`].
@@ -61,7 +61,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let engine = EngineClient::new(&config).context("cannot set up the client for the engine")?;
     let page = pages::chat().context("cannot render the page")?;
-    let state = Arc::new(State { config, engine, page });
+    let state = Arc::new(State { config, engine, page, bodies: BodyMemory::default() });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     http.max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
@@ -190,12 +190,7 @@ async fn chat(state: &State, request: Request<Incoming>) -> Result<Response, Pro
         return Err(Problem::not_json());
     }
     let version = request.version();
-    let body = Limited::new(request.into_body(), MAX_BODY).collect();
-    let body = match timeout(BODY_TIMEOUT, body).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(Problem::body_too_large()),
-        Ok(Err(_)) | Err(_) => return Err(Problem::incomplete_body()),
-    };
+    let body = state.bodies.read(request.into_body()).await?;
     let conversation = Conversation::from_json(&body, state.config.system_prompt.as_deref())?;
     let events = relay::answer(state.engine.clone(), conversation, state.config.engine_wait).await?;
 

@@ -54,7 +54,8 @@ pub fn with_environment(argument: clap::Arg) -> clap::Arg {
 /// What to tell about each variable of these flags that is set to a service's address instead of a setting: for a Service
 /// named `bitnet`, Kubernetes puts `BITNET_PORT=tcp://10.0.0.7:11434` into every container beside it, and so does Docker for
 /// a legacy link.
-pub(super) fn service_links(command: &clap::Command) -> Vec<String> {
+#[must_use]
+pub fn service_links(command: &clap::Command) -> Vec<String> {
     let names = command.get_arguments().flat_map(|argument| {
         let (ours, theirs) = variables(argument.get_id().as_str());
         [Some(ours), theirs.map(str::to_owned)].into_iter().flatten()

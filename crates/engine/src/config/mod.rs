@@ -15,8 +15,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use environment::service_links;
-pub use environment::with_environment;
+pub use environment::{service_links, with_environment};
 use model::{DEMO, model};
 pub use model::{HubFile, ModelReference};
 use reqwest::Url;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use bitnet_engine::config::with_environment;
+use bitnet_engine::config::{service_links, with_environment};
 use bitnet_web::config::{bearer, without_stray_variables};
 use bitnet_web::listener::Listener;
 use bitnet_web::server;
@@ -38,14 +38,17 @@ enum Command {
 
 /// The flags of both programs, each with its own environment variables, and a warning for each variable that is passed over.
 fn command() -> (clap::Command, Vec<String>) {
-    let command = Cli::command().mut_args(|argument| match argument.get_id().as_str() {
+    let command = Cli::command();
+    let mut warnings = service_links(&command);
+    let command = command.mut_args(|argument| match argument.get_id().as_str() {
         // The engine is in this process, and the page asks wherever it listens.
         "engine_url" | "engine_api_key" => argument.hide(true).env(Resettable::Reset),
         _ if argument.get_env().is_some() => argument,
         // The engine names its variables when it parses, not where it declares its flags.
         _ => with_environment(argument),
     });
-    let (command, warnings) = without_stray_variables(command);
+    let (command, of_the_page) = without_stray_variables(command);
+    warnings.extend(of_the_page);
     (command.mut_args(|argument| argument.global(true)), warnings)
 }
 

@@ -206,3 +206,29 @@ async fn an_engine_that_breaks_off_behind_http_1_0_is_an_error_event() {
     let answer = exchange(&web, &request).await;
     assert!(answer.contains("event: error\n") && !answer.contains("event: done\n"), "{answer}");
 }
+
+#[tokio::test]
+async fn long_messages_share_a_bounded_memory_and_short_ones_always_find_room() {
+    let long = " ".repeat((1 << 20) - 1);
+    let head =
+        "POST /chat HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 1048576\r\n\r\n";
+    let engine = FakeEngine::start([Reply::Stream(vec![text("Hello"), end("stop")])]).await;
+    let web = Web::before(&engine);
+    let mut connections = Vec::new();
+    for _ in 0..20 {
+        let mut connection = TcpStream::connect(web.address()).await.unwrap();
+        let long = long.clone();
+        connections.push(tokio::spawn(async move {
+            // One that is refused in the middle may not take the rest.
+            let _ = connection.write_all(format!("{head}{long}").as_bytes()).await;
+            read_until(&mut connection, "\r\n").await
+        }));
+    }
+    let (first, _, others) = in_time(futures_util::future::select_all(connections)).await;
+    assert_eq!(first.unwrap(), "HTTP/1.1 503 Service Unavailable\r\n");
+    let answer = exchange(&web, &question("connection: close\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    for connection in others {
+        connection.abort();
+    }
+}

@@ -1,7 +1,7 @@
 //! Routes, and the life of the server: listen, serve, finish what runs, stop.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,14 +121,11 @@ pub async fn termination() {
     }
 }
 
-/// Where a program on this machine reaches what listens on `address`.
+/// Where a program on this machine reaches what listens on `address`. All addresses include the one of IPv4's loopback, while
+/// a container often has none of IPv6.
 #[must_use]
 pub fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
+    let ip = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
     SocketAddr::new(ip, address.port())
 }
 

@@ -127,3 +127,15 @@ fn exchange(address: &str, request: &str) -> String {
     connection.read_to_string(&mut answer).unwrap();
     answer
 }
+
+#[test]
+fn a_server_on_all_addresses_is_asked_over_ipv4_which_every_container_has() {
+    for (listening, asked) in [
+        ("[::]:8080", "127.0.0.1:8080"),
+        ("0.0.0.0:8080", "127.0.0.1:8080"),
+        ("[::1]:8080", "[::1]:8080"),
+        ("192.0.2.1:80", "192.0.2.1:80"),
+    ] {
+        assert_eq!(bitnet_web::server::reachable(listening.parse().unwrap()), asked.parse().unwrap());
+    }
+}

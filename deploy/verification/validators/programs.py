@@ -37,11 +37,13 @@ def hadolint(tree):
 
 
 def compose(tree):
-    files = sorted([tree / "docker-compose.yml", *(tree / "deploy").rglob("*compose*.y*ml")])
-    for path in files:
-        # Variables that a file asks for have to be set, to anything.
-        run([tools() / "bin/docker-compose", "--file", path, "config", "--quiet"], cwd=path.parent)
-    return ", ".join(str(path.relative_to(tree)) for path in files)
+    """The project's own file alone, and with each of those that are laid over it."""
+    own = tree / "docker-compose.yml"
+    over = sorted((tree / "deploy").rglob("*compose*.y*ml"))
+    for files in [[own], *([own, path] for path in over)]:
+        named = [argument for path in files for argument in ("--file", path)]
+        run([tools() / "bin/docker-compose", *named, "config", "--quiet"], cwd=tree)
+    return ", ".join(str(path.relative_to(tree)) for path in [own, *over])
 
 
 def shellcheck(tree):

@@ -154,7 +154,8 @@ stop_by_pid_file() {
 # start_hub [OPTION…]: serves the fixture below as hf:test/model/model.gguf; $hub is its address as containers see it.
 fixture=tests/fixtures/nano64/model-i2_s.gguf
 start_hub() {
-    rm -f "$work/hub.port" "$work/hub.log"
+    rm -f "$work/hub.port"
+    : >"$work/hub.log"
     local gateway listen=127.0.0.1 name=host.docker.internal
     gateway=$("${docker[@]}" network inspect bridge --format '{{(index .IPAM.Config 0).Gateway}}')
     # Docker Desktop leads host.docker.internal to this machine's loopback; elsewhere the bridge's own address is this machine.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use e2e::{MODEL, Program, engine_listening, get, healthy, post, web, within};
+use e2e::{Events, MODEL, Program, engine_listening, get, healthy, post, web_with, within};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -117,7 +117,8 @@ async fn a_model_is_downloaded_while_the_page_shows_how_far_it_is() {
     let total = fs::metadata(MODEL).expect("the fixture").len();
     let flags = ["--model", REFERENCE, "--port", "0", "--temp", "0"];
     let engine = engine_listening(&flags, &folder.environment(&hub.url)).await;
-    let web = web(&engine.url).await;
+    // Whoever writes meanwhile is not put off, however little patience the page's server has.
+    let web = web_with(&engine.url, &[("ENGINE_WAIT", "0")]).await;
     assert_eq!(hub.request().await, 0);
 
     let half = json!({"bytes": total / 2, "total": total, "seconds_left": null});
@@ -131,10 +132,15 @@ async fn a_model_is_downloaded_while_the_page_shows_how_far_it_is() {
     let status = until(&format!("{}/status", web.url), |report| known(&report["download"])).await;
     assert_eq!(status["engine"], "loading");
 
+    let mut early = Events::of(&format!("{}/chat", web.url), json!({"message": "Hi"})).await;
+    let first = early.next().await.expect("an event");
+    assert_eq!((first.event.as_str(), first.data.as_str()), ("status", r#"{"state":"loading"}"#));
+
     // The first connection breaks off, the second one brings the rest.
     hub.permits.add_permits(2);
     assert_eq!(hub.request().await as u64, total / 2);
     healthy(&engine.url).await;
+    while early.next().await.expect("no end without the event `done`").event != "done" {}
     let status = get(&format!("{}/status", web.url)).await.body;
     assert_eq!((&status["engine"], &status["download"]), (&json!("ready"), &Value::Null));
     let answer = post(

@@ -3,7 +3,7 @@
 //! Each name differs from the engine's (`--host`, `--port`, `--model` …), because `bitnet-chat` takes the flags of both.
 
 use std::ffi::{OsStr, OsString};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::builder::{NonEmptyStringValueParser, Resettable};
@@ -17,9 +17,9 @@ use crate::origin::{InvalidOrigin, Origin};
 #[group(id = "web")]
 #[command(next_help_heading = "Web")]
 pub struct Config {
-    /// Address to listen on [default: all, of IPv4 and IPv6, with the port below]
-    #[arg(long, env = "LISTEN", value_name = "IP:PORT")]
-    listen: Option<SocketAddr>,
+    /// Address to listen on; `localhost:PORT` is both loopback addresses [default: all, of IPv4 and IPv6, with the port below]
+    #[arg(long, env = "LISTEN", value_name = "IP:PORT", value_parser = listen)]
+    listen: Option<Listen>,
 
     /// Port to listen on, on all addresses, when --listen is not given
     #[arg(long, env = "PORT", value_name = "PORT", default_value_t = 8080)]
@@ -58,11 +58,31 @@ pub struct Config {
     pub drain_timeout: Duration,
 }
 
+/// What `--listen` means.
+#[derive(Clone, Debug)]
+struct Listen(Vec<SocketAddr>);
+
+/// An address, or `localhost` with a port: whatever the hosts file says of it, that is both loopback addresses.
+fn listen(text: &str) -> Result<Listen, String> {
+    if let Some(port) = text.strip_prefix("localhost:").and_then(|port| port.parse().ok()) {
+        let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        return Ok(Listen(loopback.map(|ip| SocketAddr::new(ip, port)).to_vec()));
+    }
+    let address = text.parse::<SocketAddr>().map_err(|_| "expected IP:PORT or localhost:PORT".to_owned())?;
+    let all = address.is_ipv6() && address.ip().is_unspecified();
+    Ok(Listen(if all { all_addresses(address.port()) } else { vec![address] }))
+}
+
+fn all_addresses(port: u16) -> Vec<SocketAddr> {
+    let all: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    all.map(|ip| SocketAddr::new(ip, port)).to_vec()
+}
+
 impl Config {
-    /// The address to listen on; port 0 means any free one, `[::]` all addresses of both families.
+    /// The addresses to listen on, IPv4 first, all with the same port; 0 is any free one.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.listen.unwrap_or(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), self.web_port))
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listen.clone().map_or_else(|| all_addresses(self.web_port), |Listen(addresses)| addresses)
     }
 }
 
@@ -176,9 +196,15 @@ mod tests {
 
     #[test]
     fn the_listening_address_is_that_of_listen_or_the_port_on_all_addresses() {
-        assert_eq!(parse(&["--web-port", "9000"]).unwrap().address(), "[::]:9000".parse().unwrap());
-        let both = parse(&["--listen", "[::1]:80", "--web-port", "9000"]).unwrap();
-        assert_eq!(both.address(), "[::1]:80".parse().unwrap());
+        let check = |flags: &[&str], expected: &[&str]| {
+            let expected: Vec<SocketAddr> = expected.iter().map(|text| text.parse().unwrap()).collect();
+            assert_eq!(parse(flags).unwrap().addresses(), expected);
+        };
+        check(&["--web-port", "9000"], &["0.0.0.0:9000", "[::]:9000"]);
+        check(&["--listen", "[::]:80"], &["0.0.0.0:80", "[::]:80"]);
+        check(&["--listen", "localhost:80"], &["127.0.0.1:80", "[::1]:80"]);
+        check(&["--listen", "[::1]:80", "--web-port", "9000"], &["[::1]:80"]);
+        assert!(parse(&["--listen", "engine:80"]).unwrap_err().contains("localhost:PORT"));
     }
 
     /// The settings that come of these variables, and the warnings.
@@ -201,7 +227,7 @@ mod tests {
     #[test]
     fn a_variable_that_is_set_to_nothing_counts_as_not_set() {
         let (config, warnings) = from_environment(&[("PORT", ""), ("MODEL", "")]);
-        assert_eq!(config.unwrap().address().port(), 8080);
+        assert_eq!(config.unwrap().addresses()[0].port(), 8080);
         assert!(warnings.is_empty(), "{warnings:?}");
     }
 
@@ -211,7 +237,7 @@ mod tests {
             for name in ["PORT", "LISTEN", "ENGINE_URL", "PUBLIC_ORIGIN", "ENGINE_WAIT", "DRAIN_TIMEOUT"] {
                 let (config, warnings) = from_environment(&[(name, link)]);
                 let config = config.unwrap();
-                assert_eq!((config.address().port(), config.engine_url.port()), (8080, Some(11434)));
+                assert_eq!((config.addresses()[0].port(), config.engine_url.port()), (8080, Some(11434)));
                 let [warning] = &warnings[..] else { panic!("{warnings:?}") };
                 for part in [name, link, "Kubernetes", "enableServiceLinks: false"] {
                     assert!(warning.contains(part), "{warning}");

@@ -1,8 +1,8 @@
-//! The sockets that an address means: for `[::]` one for all IPv4 addresses and one for all IPv6 addresses, so that a port that is
-//! taken on one of the two is an error and not a half that never answers.
+//! One socket for each address, IPv4 and IPv6 apart, so that a port that is taken on one of the two is an error and not a half that
+//! never answers. The engine has the same rules in a file of the same name.
 
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -24,12 +24,14 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Opens the port; an error says what to do about it. Port 0 is any free one, and where there is no IPv6 `[::]` is IPv4 alone.
-    pub fn bind(address: SocketAddr) -> Result<Self> {
-        let mut tries = if address.port() == 0 { FREE_PORTS } else { 1 };
-        loop {
+    /// Opens the port on all of `addresses`; an error says what to do about it. Port 0 is any free one. IPv6 is left out where this
+    /// machine does not have it, as long as another address is there.
+    pub fn bind(addresses: &[SocketAddr]) -> Result<Self> {
+        let any = addresses.iter().all(|address| address.port() == 0);
+        let mut tries = if any { FREE_PORTS } else { 1 };
+        let sockets = loop {
             tries -= 1;
-            match open(address) {
+            match open(addresses) {
                 Err((_, error)) if error.kind() == ErrorKind::AddrInUse && tries > 0 => {}
                 Err((address, error)) => {
                     return Err(error).with_context(|| {
@@ -38,9 +40,13 @@ impl Listener {
                         )
                     });
                 }
-                Ok(sockets) => return Ok(Self { sockets }),
+                Ok(sockets) => break sockets,
             }
+        };
+        if sockets.len() < addresses.len() {
+            tracing::info!("this machine has no IPv6: listening on IPv4 alone");
         }
+        Ok(Self { sockets })
     }
 
     /// Where it listens; the same port everywhere.
@@ -68,21 +74,25 @@ impl Listener {
     }
 }
 
-/// A socket for each family, or the address that cannot be had.
-fn open(address: SocketAddr) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
-    let listen_on = |address| listen(address).map_err(|error| (address, error));
-    if address.is_ipv4() || !address.ip().is_unspecified() {
-        return Ok(vec![listen_on(address)?]);
-    }
-    let old = listen_on(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()))?;
-    let port = old.local_addr().map_err(|error| (address, error))?.port();
-    match listen_on(SocketAddr::new(address.ip(), port)) {
-        Ok(new) => Ok(vec![old, new]),
-        Err((_, error)) if error.raw_os_error() == Some(NO_SUCH_FAMILY) => {
-            tracing::info!("this machine has no IPv6: listening on IPv4 alone");
-            Ok(vec![old])
+/// A socket for each address, or the address that cannot be had.
+fn open(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
+    let mut sockets: Vec<TcpListener> = Vec::new();
+    let mut missing = None;
+    for &(mut address) in addresses {
+        if address.port() == 0
+            && let Some(first) = sockets.first()
+        {
+            address.set_port(first.local_addr().map_err(|error| (address, error))?.port());
         }
-        Err(failure) => Err(failure),
+        match listen(address) {
+            Ok(socket) => sockets.push(socket),
+            Err(error) if address.is_ipv6() && is_missing(&error) => missing = Some((address, error)),
+            Err(error) => return Err((address, error)),
+        }
+    }
+    match missing {
+        Some(failure) if sockets.is_empty() => Err(failure),
+        _ => Ok(sockets),
     }
 }
 
@@ -99,13 +109,22 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// Whether the kernel has no addresses of this family.
+fn is_missing(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(NO_SUCH_FAMILY)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn all(port: u16) -> [SocketAddr; 2] {
+        ["0.0.0.0", "::"].map(|ip| SocketAddr::new(ip.parse().unwrap(), port))
+    }
+
     #[tokio::test]
     async fn all_addresses_are_those_of_both_families() {
-        let listener = Listener::bind("[::]:0".parse().unwrap()).unwrap();
+        let listener = Listener::bind(&all(0)).unwrap();
         let port = listener.addresses().unwrap()[0].port();
         for ip in ["127.0.0.1", "::1"] {
             let client = TcpStream::connect((ip, port));
@@ -117,9 +136,9 @@ mod tests {
     #[tokio::test]
     async fn a_port_that_is_taken_on_one_family_is_an_error_that_names_it() {
         for taken in ["0.0.0.0:0", "[::1]:0"] {
-            let other = Listener::bind(taken.parse().unwrap()).unwrap();
+            let other = Listener::bind(&[taken.parse().unwrap()]).unwrap();
             let port = other.addresses().unwrap()[0].port();
-            let error = Listener::bind(SocketAddr::new("::".parse().unwrap(), port)).unwrap_err();
+            let error = Listener::bind(&all(port)).unwrap_err();
             let wildcard = if taken.starts_with('[') { "[::]" } else { "0.0.0.0" };
             let error = format!("{error:#}");
             assert!(error.contains(&format!("{wildcard}:{port}")) && error.contains("in use"), "{error}");

@@ -38,7 +38,7 @@ async fn main() -> ExitCode {
     let command = command.mut_args(|argument| argument.global(true));
     let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     let result = match cli.command {
-        Some(Command::Healthcheck) => server::check_health(cli.config.address()).await,
+        Some(Command::Healthcheck) => server::check_health(&cli.config.addresses()).await,
         Some(Command::Serve) | None => serve(cli.config, &warnings).await,
     };
     match result {
@@ -59,7 +59,7 @@ async fn serve(config: Config, warnings: &[String]) -> anyhow::Result<()> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let listener = Listener::bind(config.address())?;
+    let listener = Listener::bind(&config.addresses())?;
     for address in listener.addresses()? {
         tracing::info!(engine = %config.engine_url, "listening on http://{address}");
     }

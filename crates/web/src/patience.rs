@@ -107,6 +107,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
         });
         let mut bytes = [0; 4096];
         loop {
+            // Reading may use up what this task is granted, and then the timer is never asked.
+            if Instant::now() >= *deadline {
+                return Poll::Ready(Ok(()));
+            }
             let mut buffer = ReadBuf::new(&mut bytes);
             match Pin::new(&mut *stream).poll_read(context, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {

@@ -37,7 +37,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Starts the answer to `conversation`: the frames of an event stream, or the problem when it is known at once.
-/// An engine that is not there or not ready is asked again for as long as `patience`.
+/// An engine that is not there or not ready is asked again for as long as `patience`, and while it downloads its model.
 pub async fn answer(
     engine: EngineClient,
     conversation: Conversation,
@@ -125,7 +125,7 @@ impl Relay {
                             return Some(Event::Status(Readiness::Ready));
                         }
                     }
-                    Err(error) => return Some(self.wait_or_fail(error)),
+                    Err(error) => return Some(self.wait_or_fail(error).await),
                 },
                 Step::Pause => {
                     sleep(self.pause).await;
@@ -152,13 +152,13 @@ impl Relay {
         }
     }
 
-    fn wait_or_fail(&mut self, error: EngineError) -> Event {
+    async fn wait_or_fail(&mut self, error: EngineError) -> Event {
         let state = match &error {
             EngineError::Unreachable(_) => Readiness::Unreachable,
             EngineError::Loading => Readiness::Loading,
             _ => return self.fail(error),
         };
-        if Instant::now() + self.pause > self.deadline {
+        if Instant::now() + self.pause > self.deadline && self.engine.health().await.download.is_none() {
             return self.fail(error);
         }
         self.step = Step::Pause;

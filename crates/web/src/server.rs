@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Incoming;
@@ -33,7 +34,9 @@ use crate::request_head::{self, Explained, MAX_HEAD, MAX_HEADERS};
 use crate::{headers, origin, pages, relay};
 
 /// Open connections; more wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 1024;
+///
+/// With a full head on each and all the memory for long bodies taken they stay within the 64 MB of the compose file.
+const MAX_CONNECTIONS: usize = 512;
 /// Time for a request's head, also between two requests of a kept connection. Load balancers keep theirs for up to 60
 /// seconds and must not meet one that we have just closed.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
@@ -129,9 +132,10 @@ pub fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Asks the server that listens on `address` whether it is alive; for a container's health check.
-pub async fn check_health(address: SocketAddr) -> anyhow::Result<()> {
-    let url = format!("http://{}/health", reachable(address));
+/// Asks the server that listens on `addresses` whether it is alive; for a container's health check.
+pub async fn check_health(addresses: &[SocketAddr]) -> anyhow::Result<()> {
+    let address = addresses.first().context("no address to ask")?;
+    let url = format!("http://{}/health", reachable(*address));
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(3)).build()?;
     let answer = client.get(&url).send().await.with_context(|| format!("{url} does not answer"))?;
     let status = answer.status();
@@ -187,10 +191,12 @@ async fn chat(state: &State, request: Request<Incoming>) -> Result<Response, Pro
         return Err(Problem::not_json());
     }
     let version = request.version();
-    let body = state.bodies.read(request.into_body()).await?;
+    let (body, share) = state.bodies.read(request.into_body()).await?;
     let conversation = Conversation::from_json(&body, state.config.system_prompt.as_deref())?;
     let events = relay::answer(state.engine.clone(), conversation, state.config.engine_wait).await?;
 
+    // The conversation stays in memory until its answer has ended.
+    let events = events.inspect(move |_| _ = &share);
     let mut response = Response::new(StreamBody::new(events).boxed_unsync());
     for (name, value) in [
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),

@@ -1,6 +1,7 @@
 //! The environment: every flag has a variable of ours, and the one that other programs use for the same if there is one.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 
 /// The variables of llama-server, and those of the hub's own tools, for the flags that they have as well.
 pub(super) const ESTABLISHED_VARIABLES: &[(&str, &str)] = &[
@@ -37,8 +38,9 @@ pub(super) const ESTABLISHED_VARIABLES: &[(&str, &str)] = &[
 pub fn with_environment(argument: clap::Arg) -> clap::Arg {
     let id = argument.get_id().as_str().to_owned();
     let (ours, theirs) = variables(&id);
+    let free = takes_any_text(&argument);
     let is_set = |name: &str| {
-        std::env::var_os(name).is_some_and(|value| !value.is_empty() && !is_service_link(&value))
+        std::env::var_os(name).is_some_and(|value| !value.is_empty() && (free || !is_service_link(&value)))
     };
     let names = theirs.map_or_else(|| ours.clone(), |theirs| format!("{ours} or {theirs}"));
     let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
@@ -56,7 +58,8 @@ pub fn with_environment(argument: clap::Arg) -> clap::Arg {
 /// a legacy link.
 #[must_use]
 pub fn service_links(command: &clap::Command) -> Vec<String> {
-    let names = command.get_arguments().flat_map(|argument| {
+    let settings = command.get_arguments().filter(|argument| !takes_any_text(argument));
+    let names = settings.flat_map(|argument| {
         let (ours, theirs) = variables(argument.get_id().as_str());
         [Some(ours), theirs.map(str::to_owned)].into_iter().flatten()
     });
@@ -78,9 +81,41 @@ fn variables(id: &str) -> (String, Option<&'static str>) {
     (format!("BITNET_{}", id.to_uppercase()), theirs)
 }
 
-/// `tcp://10.0.0.7:11434`: no setting of this program begins like that.
+/// Settings that may well look like an address, or must not be printed.
+fn takes_any_text(argument: &clap::Arg) -> bool {
+    argument.is_hide_env_values_set()
+        || matches!(argument.get_id().as_str(), "alias" | "chat_template" | "log_level" | "hf_endpoint")
+}
+
+/// Whether a value looks like the `tcp://10.0.0.7:11434` of a Kubernetes service or of one of Docker's old links.
 fn is_service_link(value: &OsString) -> bool {
-    value
-        .to_str()
-        .is_some_and(|value| ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme)))
+    let value = value.to_str().unwrap_or_default();
+    let mut addresses =
+        ["tcp://", "udp://", "sctp://"].iter().filter_map(|scheme| value.strip_prefix(scheme));
+    addresses.any(|address| address.parse::<SocketAddr>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_address_of_a_service_is_a_link() {
+        for (value, expected) in [
+            ("tcp://10.0.0.7:11434", true),
+            ("udp://[fd00::7]:53", true),
+            ("tcp://", false),
+            ("tcp://secret", false),
+            ("11434", false),
+            ("http://10.0.0.7:11434", false),
+        ] {
+            assert_eq!(is_service_link(&value.into()), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_a_key_whatever_it_looks_like() {
+        assert!(takes_any_text(&clap::Arg::new("api_key").hide_env_values(true)));
+        assert!(!takes_any_text(&clap::Arg::new("port")));
+    }
 }

@@ -58,7 +58,7 @@ impl ModelReference {
         }
     }
 
-    /// The name that clients see when none is configured; `None` for the demo and for a folder whose file is not known yet.
+    /// The short name, if it has one.
     #[must_use]
     pub fn short_name(&self) -> Option<&'static str> {
         matches!(self, Self::Hub(file) if file.to_string() == BITNET_2B_FILE).then_some(BITNET_2B)

@@ -41,6 +41,12 @@ pub(super) enum HubError {
     TooMany { expected: u64 },
     #[error("the bytes are not those of the model: their sha256 is {found}, but it has to be {expected}")]
     Checksum { expected: String, found: String },
+    #[error("the hub says that the file's sha256 is {found}, but that of this model is {expected}")]
+    OtherContent { expected: String, found: String },
+    #[error(
+        "{host} tells neither the size nor the sha256 of the file, so nobody could say whether all of it has come"
+    )]
+    Unknown { host: String },
     #[error("the file on the hub was replaced during the download")]
     Replaced,
     #[error("{path} has {found} bytes, but this model has {expected}: remove that file")]

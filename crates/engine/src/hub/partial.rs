@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -22,6 +22,8 @@ const SUFFIX: &str = ".part";
 /// The growing file, locked for this process.
 pub(super) struct Partial {
     file: File,
+    /// Whether no other process can write to it.
+    is_locked: bool,
     path: PathBuf,
     target: PathBuf,
     length: u64,
@@ -49,13 +51,15 @@ impl Partial {
         }
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = open.map_err(failed)?;
-        match file.try_lock() {
+        let lock = file.try_lock();
+        let is_locked = lock.is_ok();
+        match lock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Ok(Opened::Busy(file.metadata().map_or(0, |about| about.len())));
             }
-            // Some network file systems have no locks. Two downloads at once then waste each other's work, but what takes its
-            // place is verified all the same.
+            // Some network file systems have no locks. Two downloads at once then spoil each other's work, which the sum of the
+            // file as it is on the disk brings to light.
             Err(TryLockError::Error(error)) => warn!(%error, "cannot lock {}", path.display()),
         }
         if target.is_file() {
@@ -66,19 +70,10 @@ impl Partial {
         if !is_same(&path, &file) {
             return Ok(Opened::Busy(0));
         }
-        let (mut sum, mut beginning) = (Sha256::new(), Vec::new());
-        let mut buffer = vec![0; 1 << 20];
-        let mut length = 0;
-        loop {
-            let count = file.read(&mut buffer).map_err(failed)?;
-            if count == 0 {
-                break;
-            }
-            sum.update(&buffer[..count]);
-            beginning.extend_from_slice(&buffer[..count.min(MAGIC.len().saturating_sub(beginning.len()))]);
-            length += count as u64;
-        }
-        Ok(Opened::Mine(Self { file, path, target: target.to_owned(), length, sum, beginning }))
+        let (sum, length) = read_through(&mut file).map_err(failed)?;
+        let mut beginning = vec![0; MAGIC.len().min(length as usize)];
+        file.read_exact_at(&mut beginning, 0).map_err(failed)?;
+        Ok(Opened::Mine(Self { file, is_locked, path, target: target.to_owned(), length, sum, beginning }))
     }
 
     /// Bytes that are here.
@@ -124,8 +119,14 @@ impl Partial {
     }
 
     /// The sha256 of what is here, as 64 digits.
-    pub(super) fn sum(&self) -> String {
-        digits(&self.sum.clone().finalize())
+    pub(super) fn sum(&self) -> Result<String, HubError> {
+        let sum = if self.is_locked {
+            self.sum.clone()
+        } else {
+            let again = File::open(&self.path).and_then(|mut file| read_through(&mut file));
+            again.map_err(|source| self.failed(source))?.0
+        };
+        Ok(digits(&sum.finalize()))
     }
 
     /// Fails unless what is here begins like a model.
@@ -156,6 +157,20 @@ impl Partial {
 
     fn failed(&self, source: io::Error) -> HubError {
         HubError::Folder { path: self.path.clone(), source }
+    }
+}
+
+/// Reads from where a file stands to its end: the sha256, and the number of bytes.
+fn read_through(file: &mut File) -> io::Result<(Sha256, u64)> {
+    let (mut sum, mut length) = (Sha256::new(), 0);
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok((sum, length));
+        }
+        sum.update(&buffer[..count]);
+        length += count as u64;
     }
 }
 

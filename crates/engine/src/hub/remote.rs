@@ -137,7 +137,10 @@ impl Remote {
             // What is here is not a beginning of what is there.
             StatusCode::RANGE_NOT_SATISFIABLE => return Err(Failure::passing(HubError::Replaced)),
             StatusCode::NOT_FOUND => return Err(HubError::NotFound.into()),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            // Elsewhere it is an address that has expired, or a filter on the way: nothing that a token would help.
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+                if response.url().origin() == self.endpoint.origin() =>
+            {
                 return Err(HubError::Denied { host, status }.into());
             }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT => {

@@ -96,7 +96,7 @@ impl<'a> Transfer<'a> {
             };
             let length = self.partial.as_ref().map_or(0, Partial::length);
             attempts = if length >= before + PROGRESS { 1 } else { attempts + 1 };
-            before = length;
+            before = before.max(length);
             wrong += u32::from(error.is_about_content());
             let doubled = self.patience.first_pause.saturating_mul(1 << (attempts - 1).min(16));
             let pause = after.unwrap_or(doubled.min(self.patience.longest_pause));
@@ -118,6 +118,9 @@ impl<'a> Transfer<'a> {
         } else {
             let answer = self.remote.get(self.file, 0).await?;
             let identity = answer.identity.clone();
+            if identity.size.is_none() && identity.sha256.is_none() {
+                return Err(HubError::Unknown { host: self.remote.host() }.into());
+            }
             first = Some(answer);
             self.identity.insert(identity).clone()
         };
@@ -152,9 +155,8 @@ impl<'a> Transfer<'a> {
         let key = identity.sha256.as_ref().or(identity.etag.as_ref());
         let mut waiting = false;
         loop {
-            // Content without a name is never continued: each process has a file of its own.
-            let own = format!("{}", std::process::id());
-            match Partial::open(self.target, key.unwrap_or(&own))? {
+            // Content without a name is never continued.
+            match Partial::open(self.target, key.map_or("new", String::as_str))? {
                 Opened::Mine(mut partial) => {
                     if key.is_none() {
                         partial.clear()?;
@@ -234,7 +236,7 @@ impl<'a> Transfer<'a> {
         }
         match (wanted.sha256.clone(), answer.sha256.clone()) {
             (Some(expected), Some(found)) if expected != found => {
-                Err(HubError::Checksum { expected, found }.into())
+                Err(HubError::OtherContent { expected, found }.into())
             }
             _ => Ok(()),
         }
@@ -260,6 +262,6 @@ fn verify(partial: &Partial, identity: &Identity) -> Result<(), Failure> {
         warn!("the hub tells no sha256 of this file: only its size could be checked");
         return Ok(());
     };
-    let found = partial.sum();
+    let found = partial.sum()?;
     if found == expected { Ok(()) } else { Err(Failure::passing(HubError::Checksum { expected, found })) }
 }

@@ -57,7 +57,7 @@ async fn main() -> ExitCode {
     let (command, warnings) = command();
     let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     let result = match cli.command {
-        Some(Command::Healthcheck) => server::check_health(cli.web.address()).await,
+        Some(Command::Healthcheck) => server::check_health(&cli.web.addresses()).await,
         Some(Command::Serve) | None => serve(cli.engine, cli.web, &warnings).await,
     };
     match result {
@@ -85,7 +85,7 @@ async fn serve(
         tracing::warn!("{warning}");
     }
 
-    let web_listener = Listener::bind(web.address())?;
+    let web_listener = Listener::bind(&web.addresses())?;
     let page = first(&web_listener.addresses()?)?;
     // Whoever gives the page the engine's port wants to reach the page there; the engine needs no port that others know.
     let port = if engine.port == page.port() { 0 } else { engine.port };

@@ -38,7 +38,7 @@ impl Web {
         let mut arguments = vec!["web", "--listen", "127.0.0.1:0", "--engine-url", &engine];
         arguments.extend(flags);
         let config = Cli::parse_from(arguments).config;
-        let listener = Listener::bind(config.address()).unwrap();
+        let listener = Listener::bind(&config.addresses()).unwrap();
         let address = listener.addresses().unwrap()[0];
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {

@@ -272,9 +272,13 @@ async fn what_is_no_model_is_an_error_that_says_what_it_is() {
     let page = [("content-type", "text/html; charset=utf-8".to_owned())];
     check_error([Reply::new("200 OK", &page, b"<html>please log in</html>")], &["text/html", "HF_ENDPOINT"])
         .await;
-    check_error([Reply::new("200 OK", &[], b"version https://git-lfs")], &["GGUF", "version"]).await;
-    check_error([Reply::new("200 OK", &[], b"GG")], &["GGUF"]).await;
-    check_error([Reply::new("200 OK", &[], b"")], &["GGUF"]).await;
+    for (body, words) in
+        [("version https://git-lfs", ["GGUF", "version"]), ("GG", ["GGUF", "GG"]), ("", ["GGUF", ""])]
+    {
+        let length = [("content-length", body.len().to_string())];
+        check_error([Reply::new("200 OK", &length, body.as_bytes())], &words).await;
+    }
+    check_error([Reply::new("200 OK", &[], &content())], &["neither the size nor the sha256"]).await;
     check_error([error("404 Not Found", &[])], &["404", "hf:OWNER/REPO/FILE"]).await;
     check_error([error("401 Unauthorized", &[])], &["401", "HF_TOKEN"]).await;
     check_error([error("403 Forbidden", &[])], &["403", "HF_TOKEN"]).await;
@@ -300,6 +304,38 @@ async fn the_token_goes_to_the_hub_and_to_no_other_host() {
         assert!(request.contains("authorization: bearer secret\r\n"), "{request}");
     }
     assert!(!behind.requests()[0].contains("secret"), "{:?}", behind.requests());
+}
+
+#[tokio::test]
+async fn a_refusal_behind_the_hub_is_no_matter_of_tokens() {
+    let behind = FakeHub::start([error("403 Forbidden", &[])]).await;
+    let hub = FakeHub::start([Reply::redirect(&behind.url(), &linked(&content()))]).await;
+    let error = fetch(&hub, &Folder::new()).await.unwrap_err().to_string();
+    assert!(error.contains("403") && !error.contains("HF_TOKEN"), "{error}");
+}
+
+#[tokio::test]
+async fn a_hub_that_announces_other_content_of_a_known_model_costs_nothing_that_is_here() {
+    let (content, folder) = (content(), Folder::new());
+    let known = Some(Known { size: content.len() as u64, sha256: sum(&content).leak() });
+    let hub = FakeHub::start([whole(&content).cut(40_000)]).await;
+    fetch_from(&hub.url(), &folder, known, &[]).await.unwrap_err();
+    let mut other = content.clone();
+    other[0] = 0;
+    let hub = FakeHub::start([rest(&other, 60_004)]).await;
+    let error = fetch_from(&hub.url(), &folder, known, &[]).await.unwrap_err().to_string();
+    assert!(error.contains(&sum(&other)), "{error}");
+    let hub = FakeHub::start([rest(&content, 60_004)]).await;
+    assert!(fetch_from(&hub.url(), &folder, known, &[]).await.unwrap() == content);
+}
+
+#[tokio::test]
+async fn a_server_that_begins_anew_each_time_and_breaks_off_is_given_up() {
+    let long = [content(), vec![0; 4 << 20]].concat();
+    let cut = |bytes| whole(&long).cut(bytes);
+    let replies = [cut(2 << 20), cut(1 << 20), cut(2 << 20), cut(1 << 20), cut(2 << 20), whole(&long)];
+    let hub = FakeHub::start(replies).await;
+    fetch(&hub, &Folder::new()).await.unwrap_err();
 }
 
 #[tokio::test]

@@ -86,6 +86,21 @@ def checkov(tree):
     return "Dockerfiles, Bicep, ARM, both overlays, workflow"
 
 
+def stages_are_shared(tree):
+    """The stages that both Dockerfiles have are the same, so that the builder makes them once."""
+    shared = [stages(tree / name) for name in ("Dockerfile.engine", "Dockerfile.web")]
+    for name in ("dependencies", "root"):
+        if shared[0][name] != shared[1][name]:
+            raise Refused(f"the stage {name} differs between Dockerfile.engine and Dockerfile.web")
+    return "dependencies, root"
+
+
+def stages(path):
+    """From each stage's name to its lines, without the comment that belongs to the next one."""
+    parts = re.split(r"^FROM .* AS (\S+)$", path.read_text(), flags=re.MULTILINE)
+    return {name: re.sub(r"(\n#.*)*\s*$", "", body) for name, body in zip(parts[1::2], parts[2::2])}
+
+
 def targets_exist(tree):
     """push-images.sh builds targets that the Dockerfiles have."""
     wanted = re.findall(r"push (Dockerfile\.\w+) ([\w-]+) ", (tree / "deploy/azure/push-images.sh").read_text())

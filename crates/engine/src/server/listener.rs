@@ -1,5 +1,5 @@
 //! The sockets that a host name means: one for each address, IPv4 and IPv6 apart, so that a port that is taken on one of the
-//! two is an error and not a half that never answers.
+//! two is an error and not a half that never answers. The page's server has the same rules in a file of the same name.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

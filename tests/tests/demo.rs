@@ -63,9 +63,9 @@ async fn everything_says_that_it_is_the_demo() {
     assert!(is_notice(&status["demo_notice"]), "{status}");
     for step in [
         "microsoft/bitnet-b1.58-2B-4T-gguf",
-        "ggml-model-i2_s.gguf",
         "1,187,801,280",
-        "4221b252fdd5fd25e15847adfeb5ee88886506ba50b8a34548374492884c2162",
+        "bitnet-engine -m bitnet-2b",
+        "bitnet-engine pull bitnet-2b",
     ] {
         engine.program.printed(step, |log| log.contains(step).then_some(())).await;
     }

@@ -1,26 +1,28 @@
 //! A loaded model with all that is needed to talk to it: a [`Config`] flows in, an [`Engine`]
 //! comes out, or the reason why this file cannot be served on this machine.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::chat_template::ChatTemplate;
+use crate::chat_template::{ChatTemplate, Message};
 use crate::checkpoint::{Checkpoint, Hyperparameters};
 use crate::config::{CacheType, Config, GenerationDefaults, Head, Isa};
 use crate::container;
+use crate::generation::{FinishReason, GenerationRequest, Prompt, Report};
 use crate::hub::{self, DEMO_NOTICE, LocalModel, REAL_MODEL_STEPS, Stage};
 use crate::kernels::{self, self_test};
 use crate::model::{Footprint, HeadType, Inference, InferenceOptions, Model};
 use crate::pool::Pool;
 use crate::sampling::SamplingParameters;
+use crate::serving::{Event, Events, Handle};
 use crate::tokenizer::Tokenizer;
-use crate::worker::{Generation, Worker};
 
 /// Sequences that are computed together.
 const SLOTS: usize = 1;
@@ -28,7 +30,7 @@ const SLOTS: usize = 1;
 /// What answers requests.
 pub struct Engine {
     /// The thread that computes.
-    pub worker: Worker,
+    pub handle: Handle,
     /// Text to tokens and back.
     pub tokenizer: Arc<Tokenizer>,
     /// Messages to a prompt.
@@ -78,7 +80,7 @@ impl Engine {
         let (tokenizer, template) = language(config, &checkpoint)?;
         let tokenizer = Arc::new(tokenizer);
         let inference = inference(config, &checkpoint)?;
-        let worker = Worker::start(inference, Arc::clone(&tokenizer), SLOTS, config.queue)?;
+        let handle = Handle::start(inference, Arc::clone(&tokenizer), SLOTS, config.queue)?;
 
         let name = config.alias.clone().unwrap_or_else(|| match (&origin, config.model.short_name()) {
             (LocalModel::Demo, _) => "bitnet-demo".to_owned(),
@@ -93,47 +95,79 @@ impl Engine {
         }
         let loaded = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let about = About { name, origin, hyperparameters, context, loaded };
-        Ok(Self { worker, tokenizer, template, about, defaults: config.generation.clone() })
+        Ok(Self { handle, tokenizer, template, about, defaults: config.generation.clone() })
     }
 
-    /// What a request gets that has this prompt and says nothing else. The prompt is not empty.
-    pub fn generation(&self, prompt: Vec<u32>) -> Result<Generation, PromptTooLong> {
-        let (tokens, context) = (prompt.len(), self.about.context);
-        if tokens >= context {
-            return Err(PromptTooLong { tokens, context });
-        }
-        let defaults = &self.defaults;
-        Ok(Generation {
+    /// Answers the last of these messages, with the defaults of a request.
+    pub fn answer(&self, messages: &[Message]) -> Result<Answer> {
+        let prompt = self.template.prompt(messages, true, &self.tokenizer)?;
+        let prompt = Prompt::new(prompt, self.about.context)?;
+        Ok(Answer(self.handle.submit(self.request(prompt))?))
+    }
+
+    /// What a request gets that has this prompt and says nothing else.
+    #[must_use]
+    pub fn request(&self, prompt: Prompt) -> GenerationRequest {
+        let most = self.about.context - prompt.tokens().len();
+        GenerationRequest {
+            max_tokens: self.defaults.n_predict.unwrap_or(usize::MAX).min(most),
             prompt,
-            max_tokens: defaults.n_predict.unwrap_or(usize::MAX).min(context - tokens),
-            sampling: SamplingParameters {
-                temperature: defaults.temp,
-                top_k: defaults.top_k,
-                top_p: defaults.top_p,
-                min_p: defaults.min_p,
-                repeat_penalty: defaults.repeat_penalty,
-                repeat_last_n: defaults.repeat_last_n.unwrap_or(context).min(context),
-                presence_penalty: defaults.presence_penalty,
-                frequency_penalty: defaults.frequency_penalty,
-                logit_bias: Vec::new(),
-                seed: defaults.seed.unwrap_or_else(random_seed),
-            },
+            sampling: self.sampling(),
             stop: Vec::new(),
-            logprobs: None,
-            prompt_logprobs: false,
+            report: Report::default(),
             cache_prompt: true,
-        })
+        }
+    }
+
+    /// How its tokens are chosen.
+    #[must_use]
+    pub fn sampling(&self) -> SamplingParameters {
+        let (defaults, context) = (&self.defaults, self.about.context);
+        SamplingParameters {
+            temperature: defaults.temp,
+            top_k: defaults.top_k,
+            top_p: defaults.top_p,
+            min_p: defaults.min_p,
+            repeat_penalty: defaults.repeat_penalty,
+            repeat_last_n: defaults.repeat_last_n.unwrap_or(context).min(context),
+            presence_penalty: defaults.presence_penalty,
+            frequency_penalty: defaults.frequency_penalty,
+            logit_bias: BTreeMap::new(),
+            seed: defaults.seed.unwrap_or_else(random_seed),
+        }
     }
 }
 
-/// A prompt does not fit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the prompt has {tokens} tokens, but the context has room for {context}, the answer included")]
-pub struct PromptTooLong {
-    /// Tokens of the prompt.
-    pub tokens: usize,
-    /// Tokens that prompt and answer may have together.
-    pub context: usize,
+/// An answer as it is generated. Dropping it stops the engine.
+pub struct Answer(Events);
+
+/// What an answer goes on with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// More text.
+    Text(String),
+    /// Nothing.
+    End {
+        /// Whether there would be more, had it been allowed more tokens.
+        cut_off: bool,
+    },
+}
+
+impl Answer {
+    /// Waits for what comes next.
+    pub async fn next(&mut self) -> Result<Said> {
+        loop {
+            match self.0.recv().await {
+                Some(Event::Piece(piece)) => return Ok(Said::Text(piece.text)),
+                Some(Event::Finish(finish)) => {
+                    return Ok(Said::End { cut_off: finish.reason == FinishReason::Length });
+                }
+                Some(Event::Prompt(_)) => {}
+                Some(Event::Failed(reason)) => bail!(reason),
+                None => bail!("the engine has stopped"),
+            }
+        }
+    }
 }
 
 /// 32 bits, so that every client can read it back without loss.

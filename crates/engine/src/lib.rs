@@ -32,9 +32,11 @@ pub mod inspect;
 
 pub mod bench;
 
+mod generation;
+
 pub mod scheduler;
 
-pub mod worker;
+pub mod serving;
 
 pub mod engine;
 

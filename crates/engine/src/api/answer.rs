@@ -1,4 +1,4 @@
-//! Events of the worker in, the answer to a request out: whole, or as server-sent events.
+//! Events of the engine thread in, the answer to a request out: whole, or as server-sent events.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -6,37 +6,36 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http_body_util::{BodyExt, StreamBody};
+use hyper::Response;
 use hyper::body::Frame;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use hyper::{Response, StatusCode};
-use serde_json::Value;
 use tokio::time::timeout;
 
 use super::error::ApiError;
 use super::reply::{self, Reply};
-use crate::worker::{Event, Events, Finish, Generation, Piece, Token};
+use super::sse;
+use crate::generation::{Finish, GenerationRequest, Piece, Token};
+use crate::serving::{Event, Events, SubmitError};
 
 /// A checked request: what to generate and how to send it.
-pub(super) struct Plan<F> {
-    pub(super) generation: Generation,
-    pub(super) format: F,
+pub(super) struct Plan<W> {
+    pub(super) request: GenerationRequest,
+    pub(super) wire: W,
     pub(super) stream: bool,
 }
 
-/// How one API writes answers.
-pub(super) trait Format: Send + 'static {
-    /// Whether a stream ends with `data: [DONE]`.
-    const DONE: bool;
-    /// What a stream begins with.
-    fn begin(&mut self) -> Option<Value>;
-    /// The chunk for more text.
-    fn piece(&mut self, piece: Piece) -> Value;
-    /// The last chunks of a stream.
-    fn finish(&mut self, finish: Finish) -> Vec<Value>;
+/// How one protocol writes answers. What is written to `out` is sent at once.
+pub(super) trait Wire: Send + 'static {
+    /// The beginning of a stream.
+    fn begin(&mut self, _out: &mut Vec<u8>) {}
     /// A token of the prompt, if the request asked for them. All come before the first piece.
-    fn prompt(&mut self, _: Token) {}
-    /// The answer in one.
-    fn whole(self, answer: Answer) -> Value;
+    fn prompt(&mut self, _token: Token) {}
+    /// More text in a stream.
+    fn piece(&mut self, piece: Piece, out: &mut Vec<u8>);
+    /// The end of a stream.
+    fn finish(&mut self, finish: Finish, out: &mut Vec<u8>);
+    /// The answer in one, as JSON.
+    fn whole(self, answer: Answer) -> Vec<u8>;
 }
 
 /// Everything that was generated for a request.
@@ -47,18 +46,17 @@ pub(super) struct Answer {
 }
 
 /// Waits for the whole answer. If the client leaves, the connection drops this future.
-pub(super) async fn whole<F: Format>(mut format: F, mut events: Events) -> Result<Reply, ApiError> {
+pub(super) async fn whole<W: Wire>(mut wire: W, mut events: Events) -> Result<Reply, ApiError> {
     let (mut text, mut tokens) = (String::new(), Vec::new());
     loop {
         match events.recv().await {
-            Some(Event::Prompt(token)) => format.prompt(token),
+            Some(Event::Prompt(token)) => wire.prompt(token),
             Some(Event::Piece(piece)) => {
                 text.push_str(&piece.text);
                 tokens.extend(piece.tokens);
             }
             Some(Event::Finish(finish)) => {
-                let answer = Answer { text, tokens, finish };
-                return Ok(reply::json(StatusCode::OK, &format.whole(answer)));
+                return Ok(reply::json_bytes(wire.whole(Answer { text, tokens, finish })));
             }
             Some(Event::Failed(reason)) => return Err(ApiError::Failed(reason)),
             None => return Err(gone()),
@@ -66,26 +64,36 @@ pub(super) async fn whole<F: Format>(mut format: F, mut events: Events) -> Resul
     }
 }
 
-/// Sends the answer as it is generated. After `ping` of silence a comment is sent, since writing
-/// is the only way to notice a client that vanished without a word.
-pub(super) fn stream<F: Format>(mut format: F, events: Events, ping: Duration) -> Reply {
-    let begin = format.begin().as_ref().map(data);
-    let state = Some((format, events));
-    let rest = stream::unfold(state, move |state| async move {
-        let (mut format, mut events) = state?;
-        let bytes = loop {
+/// Sends the answer as it is generated. After `ping` of silence a comment is sent, since writing is the only way to notice a
+/// client that vanished without a word.
+pub(super) fn stream<W: Wire>(mut wire: W, events: Events, ping: Duration) -> Reply {
+    let mut begin = Vec::new();
+    wire.begin(&mut begin);
+    let begin = (!begin.is_empty()).then(|| Bytes::from(begin));
+    let rest = stream::unfold(Some((wire, events)), move |state| async move {
+        let (mut wire, mut events) = state?;
+        let mut out = Vec::new();
+        loop {
             match timeout(ping, events.recv()).await {
-                Err(_) => break Bytes::from_static(b": still working\n\n"),
-                Ok(Some(Event::Prompt(token))) => format.prompt(token),
-                Ok(Some(Event::Piece(piece))) => break data(&format.piece(piece)),
-                Ok(Some(Event::Finish(finish))) => return Some((last(&mut format, finish), None)),
-                Ok(Some(Event::Failed(reason))) => {
-                    return Some((data(&ApiError::Failed(reason).to_json()), None));
+                Err(_) => sse::comment("still working", &mut out),
+                Ok(Some(Event::Prompt(token))) => {
+                    wire.prompt(token);
+                    continue;
                 }
-                Ok(None) => return Some((data(&gone().to_json()), None)),
+                Ok(Some(Event::Piece(piece))) => wire.piece(piece, &mut out),
+                Ok(last) => {
+                    match last {
+                        Some(Event::Finish(finish)) => wire.finish(finish, &mut out),
+                        Some(Event::Failed(reason)) => {
+                            sse::event(&ApiError::Failed(reason).body(), &mut out);
+                        }
+                        _ => sse::event(&gone().body(), &mut out),
+                    }
+                    return Some((Bytes::from(out), None));
+                }
             }
-        };
-        Some((bytes, Some((format, events))))
+            return Some((Bytes::from(out), Some((wire, events))));
+        }
     });
     let frames = stream::iter(begin).chain(rest).map(|bytes| Ok::<_, Infallible>(Frame::data(bytes)));
     let mut reply = Response::new(StreamBody::new(frames).boxed_unsync());
@@ -97,20 +105,7 @@ pub(super) fn stream<F: Format>(mut format: F, events: Events, ping: Duration) -
     reply
 }
 
-fn last<F: Format>(format: &mut F, finish: Finish) -> Bytes {
-    let mut bytes: Vec<u8> = format.finish(finish).iter().flat_map(data).collect();
-    if F::DONE {
-        bytes.extend_from_slice(b"data: [DONE]\n\n");
-    }
-    bytes.into()
-}
-
-/// One event. JSON has no line breaks outside of strings, and none inside them.
-fn data(value: &Value) -> Bytes {
-    format!("data: {value}\n\n").into()
-}
-
-/// The worker closed the channel without a last word.
+/// The thread closed the channel without a last word.
 fn gone() -> ApiError {
-    crate::worker::SubmitError::Stopped.into()
+    SubmitError::Stopped.into()
 }

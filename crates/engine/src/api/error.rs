@@ -2,29 +2,30 @@
 //!
 //! The body has OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
 use hyper::{Method, StatusCode};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::reply::{self, Reply};
-use crate::engine::PromptTooLong;
-use crate::worker::SubmitError;
+use crate::generation::InvalidPrompt;
+use crate::serving::SubmitError;
 
 /// Why a request gets no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
     #[error("the body is not valid JSON: {0}")]
     MalformedJson(serde_json::Error),
-    #[error("`{field}` must be {expected}, but it is {value}")]
-    Invalid { field: String, expected: String, value: String },
+    #[error("{}", problem_of(.field, .problem))]
+    Invalid { field: String, problem: String },
     #[error("`{field}` is required")]
     Missing { field: String },
     #[error("`{field}` is not supported: {reason}")]
     Unsupported { field: String, reason: &'static str },
     #[error(transparent)]
-    PromptTooLong(#[from] PromptTooLong),
+    InvalidPrompt(#[from] InvalidPrompt),
     #[error("the chat template cannot render these messages: {0}")]
     Template(String),
     #[error("the request body has more than {limit} bytes (see --max-body-bytes)")]
@@ -56,16 +57,47 @@ pub(super) enum ApiError {
     Failed(String),
 }
 
+/// "must be …" follows the field's name; what the JSON parser says of it stands for itself.
+fn problem_of(field: &str, problem: &str) -> String {
+    let colon = if problem.starts_with("must ") || problem.starts_with("cannot ") { "" } else { ":" };
+    format!("`{field}`{colon} {problem}")
+}
+
+/// The body of a refusal, or an event in a stream that has begun.
+#[derive(Debug, Serialize)]
+pub(super) struct ErrorBody {
+    error: ErrorObject,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorObject {
+    message: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    param: Option<String>,
+    code: Option<Code>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    n_prompt_tokens: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    n_ctx: Option<usize>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Code {
+    Name(&'static str),
+    /// As llama-server has it: its clients compare this number.
+    Status(u16),
+}
+
 impl ApiError {
     /// `value` is not what `field` may be.
-    pub(super) fn invalid(field: impl Into<String>, expected: impl Into<String>, value: &Value) -> Self {
-        const SHOWN: usize = 100;
-        let whole = value.to_string();
-        let mut value: String = whole.chars().take(SHOWN).collect();
-        if value.len() < whole.len() {
-            value.push('…');
-        }
-        Self::Invalid { field: field.into(), expected: expected.into(), value }
+    pub(super) fn invalid(field: impl Into<String>, expected: impl Display, value: impl Display) -> Self {
+        Self::Invalid { field: field.into(), problem: format!("must be {expected}, but it is {value}") }
+    }
+
+    pub(super) fn missing(field: &str) -> Self {
+        Self::Missing { field: field.to_owned() }
     }
 
     /// Status, type and code of each.
@@ -73,12 +105,12 @@ impl ApiError {
         const REQUEST: &str = "invalid_request_error";
         match self {
             Self::MalformedJson(_) => (StatusCode::BAD_REQUEST, REQUEST, Some("invalid_json")),
-            Self::Invalid { .. } | Self::Template(_) => {
+            Self::Invalid { .. } | Self::Template(_) | Self::InvalidPrompt(InvalidPrompt::Empty) => {
                 (StatusCode::BAD_REQUEST, REQUEST, Some("invalid_value"))
             }
             Self::Missing { .. } => (StatusCode::BAD_REQUEST, REQUEST, Some("missing_required_parameter")),
             Self::Unsupported { .. } => (StatusCode::BAD_REQUEST, REQUEST, Some("unsupported_parameter")),
-            Self::PromptTooLong(_) => {
+            Self::InvalidPrompt(InvalidPrompt::TooLong { .. }) => {
                 (StatusCode::BAD_REQUEST, "exceed_context_size_error", Some("exceed_context_size_error"))
             }
             Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, REQUEST, Some("request_too_large")),
@@ -118,35 +150,32 @@ impl ApiError {
         }
     }
 
-    /// The error as JSON: the body of a response, or an event in a stream that has begun.
-    pub(super) fn to_json(&self) -> Value {
-        let (_, kind, code) = self.row();
-        let mut error = json!({
-            "message": self.to_string(),
-            "type": kind,
-            "param": self.param(),
-            "code": code,
-        });
-        match self {
-            Self::PromptTooLong(PromptTooLong { tokens, context }) => {
-                error["n_prompt_tokens"] = json!(tokens);
-                error["n_ctx"] = json!(context);
+    pub(super) fn body(&self) -> ErrorBody {
+        let (status, kind, code) = self.row();
+        let (n_prompt_tokens, n_ctx) = match *self {
+            Self::InvalidPrompt(InvalidPrompt::TooLong { tokens, context, .. }) => {
+                (Some(tokens), Some(context))
             }
-            // As llama-server has it: its clients compare this number.
-            Self::Loading => error["code"] = json!(503),
-            _ => {}
+            _ => (None, None),
+        };
+        let code = match self {
+            Self::Loading => Some(Code::Status(status.as_u16())),
+            _ => code.map(Code::Name),
+        };
+        let param = self.param().map(ToOwned::to_owned);
+        ErrorBody {
+            error: ErrorObject { message: self.to_string(), kind, param, code, n_prompt_tokens, n_ctx },
         }
-        json!({ "error": error })
     }
 
     /// The response.
     pub(super) fn into_reply(self) -> Reply {
-        let body = self.to_json();
+        let body = self.body();
         self.into_reply_with(&body)
     }
 
     /// The response, with a body that says more than the error alone.
-    pub(super) fn into_reply_with(self, body: &Value) -> Reply {
+    pub(super) fn into_reply_with(self, body: &impl Serialize) -> Reply {
         let (status, ..) = self.row();
         let mut reply = reply::json(status, body);
         let headers = reply.headers_mut();

@@ -2,7 +2,7 @@
 //!
 //! The way of a request through this module: [`guard`] (may this client ask?), the table of
 //! endpoints below, [`body`] and [`fields`] (bounded, then checked field by field), a `read` that
-//! turns the fields into a [`Plan`], the worker, and [`answer`], which writes what comes back.
+//! turns the fields into a [`Plan`], the engine thread, and [`answer`], which writes what comes back.
 //! Every refusal on that way is an [`ApiError`]. Nothing here computes anything that takes long
 //! on the threads that serve connections.
 
@@ -10,14 +10,14 @@ mod answer;
 mod body;
 mod error;
 mod fields;
-mod generation;
 mod guard;
+mod health;
 mod llamacpp;
-mod messages;
+mod logprobs;
 mod openai;
-mod probabilities;
-mod prompt;
 mod reply;
+mod request;
+mod sse;
 mod usage;
 
 use std::sync::{Arc, OnceLock};
@@ -25,21 +25,22 @@ use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::header::ACCESS_CONTROL_REQUEST_METHOD;
-use hyper::{Method, Request, StatusCode};
-use serde_json::{Value, json};
+use hyper::{Method, Request};
 use tokio::sync::watch;
 use tracing::debug;
 
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::hub::{Progress, Stage};
-use answer::{Format, Plan};
+use crate::hub::Stage;
+use answer::{Plan, Wire};
 use error::ApiError;
-use fields::Fields;
 use guard::Guard;
 use llamacpp::{completion, props, tokens};
 use openai::{chat, completions, models};
 pub use reply::Reply;
+
+/// What the program calls itself on the wire.
+const VERSION: &str = concat!("bitnet-engine-", env!("CARGO_PKG_VERSION"));
 
 /// What all requests share.
 pub struct Api {
@@ -137,17 +138,17 @@ impl Api {
         }
         match endpoint {
             Endpoint::Root => Ok(reply::text("bitnet-engine is running\n")),
-            Endpoint::Health => self.health(),
-            Endpoint::Models => Ok(ok(&models::list(&self.engine()?.about))),
-            Endpoint::Model(name) => Ok(ok(&models::get(&self.engine()?.about, name)?)),
-            Endpoint::Props => Ok(ok(&props::props(self.engine()?)?)),
-            Endpoint::Slots => Ok(ok(&props::slots(self.engine()?))),
+            Endpoint::Health => health::health(self.engine.get().map(AsRef::as_ref), &self.stage),
+            Endpoint::Models => Ok(reply::ok(&models::list(&self.engine()?.about))),
+            Endpoint::Model(name) => Ok(reply::ok(&models::get(&self.engine()?.about, name)?)),
+            Endpoint::Props => Ok(reply::ok(&props::props(self.engine()?))),
+            Endpoint::Slots => Ok(reply::ok(&props::slots(self.engine()?))),
             Endpoint::ChatCompletions => self.generate(request, chat::read).await,
             Endpoint::Completions => self.generate(request, completions::read).await,
             Endpoint::Completion => self.generate(request, completion::read).await,
-            Endpoint::Tokenize => Ok(ok(&self.read(request, tokens::tokenize).await?)),
-            Endpoint::Detokenize => Ok(ok(&self.read(request, tokens::detokenize).await?)),
-            Endpoint::ApplyTemplate => Ok(ok(&self.read(request, tokens::apply_template).await?)),
+            Endpoint::Tokenize => self.read(request, tokens::tokenize).await,
+            Endpoint::Detokenize => self.read(request, tokens::detokenize).await,
+            Endpoint::ApplyTemplate => self.read(request, tokens::apply_template).await,
         }
     }
 
@@ -155,56 +156,27 @@ impl Api {
         self.engine.get().ok_or(ApiError::Loading)
     }
 
-    fn health(&self) -> Result<Reply, ApiError> {
-        match self.engine.get() {
-            Some(engine) if engine.worker.is_alive() => Ok(ok(&json!({ "status": "ok" }))),
-            Some(_) => Err(crate::worker::SubmitError::Stopped.into()),
-            None => Ok(self.waiting()),
-        }
-    }
-
-    /// The error that every request gets before the model is there, and beside it how far that is.
-    fn waiting(&self) -> Reply {
-        let mut body = ApiError::Loading.to_json();
-        match *self.stage.borrow() {
-            Stage::Loading => body["status"] = json!("loading"),
-            Stage::Downloading(Progress { bytes, total, seconds_left }) => {
-                body["status"] = json!("downloading");
-                body["progress"] = json!({ "bytes": bytes, "total": total, "seconds_left": seconds_left });
-            }
-        }
-        ApiError::Loading.into_reply_with(&body)
-    }
-
     /// Has an answer generated.
-    async fn generate<F: Format>(
+    async fn generate<W: Wire>(
         &self,
         request: Request<Incoming>,
-        read: fn(&Fields, &Engine) -> Result<Plan<F>, ApiError>,
+        read: fn(&[u8], &Engine) -> Result<Plan<W>, ApiError>,
     ) -> Result<Reply, ApiError> {
-        let Plan { generation, format, stream } = self.read(request, read).await?;
-        let events = self.engine()?.worker.submit(generation)?;
-        if stream {
-            Ok(answer::stream(format, events, self.ping))
-        } else {
-            answer::whole(format, events).await
-        }
+        let Plan { request, wire, stream } = self.read(request, read).await?;
+        let events = self.engine()?.handle.submit(request)?;
+        if stream { Ok(answer::stream(wire, events, self.ping)) } else { answer::whole(wire, events).await }
     }
 
-    /// Reads the body, and applies `read` to its fields: on another thread, since it may render
+    /// Reads the body, and applies `read` to it: on another thread, since it may render
     /// and tokenize a lot of text.
     async fn read<T: Send + 'static>(
         &self,
         request: Request<Incoming>,
-        read: fn(&Fields, &Engine) -> Result<T, ApiError>,
+        read: fn(&[u8], &Engine) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
         let engine = Arc::clone(self.engine()?);
         let body = body::read(request, self.max_body_bytes).await?;
-        let reading = tokio::task::spawn_blocking(move || read(&Fields::parse(&body)?, &engine));
+        let reading = tokio::task::spawn_blocking(move || read(&body, &engine));
         reading.await.unwrap_or_else(|panic| Err(ApiError::Failed(panic.to_string())))
     }
-}
-
-fn ok(body: &Value) -> Reply {
-    reply::json(StatusCode::OK, body)
 }

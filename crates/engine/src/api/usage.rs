@@ -1,35 +1,66 @@
-//! What a request took, as JSON: OpenAI's `usage` and llama.cpp's `timings`.
+//! What a request took: OpenAI's `usage` and llama.cpp's `timings`.
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use crate::worker::Progress;
+use crate::generation::Progress;
 
-/// Counts of tokens.
-pub(super) fn usage(progress: &Progress) -> Value {
-    json!({
-        "prompt_tokens": progress.prompt,
-        "completion_tokens": progress.generated,
-        "total_tokens": progress.prompt + progress.generated,
-        "prompt_tokens_details": { "cached_tokens": progress.reused },
-    })
+/// Counts of tokens. Those of the answer are the ones that a request for log-probabilities gets.
+#[derive(Debug, Serialize)]
+pub(super) struct Usage {
+    prompt_tokens: usize,
+    completion_tokens: usize,
+    total_tokens: usize,
+    prompt_tokens_details: PromptTokensDetails,
 }
 
-/// Counts and milliseconds.
-pub(super) fn timings(progress: &Progress) -> Value {
-    let computed = progress.prompt - progress.reused;
-    json!({
-        "cache_n": progress.reused,
-        "prompt_n": computed,
-        "prompt_ms": milliseconds(progress.prompt_time),
-        "prompt_per_token_ms": ratio(milliseconds(progress.prompt_time), computed as f64),
-        "prompt_per_second": ratio(computed as f64, progress.prompt_time.as_secs_f64()),
-        "predicted_n": progress.generated,
-        "predicted_ms": milliseconds(progress.generation_time),
-        "predicted_per_token_ms": ratio(milliseconds(progress.generation_time), progress.generated as f64),
-        "predicted_per_second": ratio(progress.generated as f64, progress.generation_time.as_secs_f64()),
-    })
+#[derive(Debug, Serialize)]
+struct PromptTokensDetails {
+    cached_tokens: usize,
+}
+
+impl Usage {
+    pub(super) fn of(progress: &Progress) -> Self {
+        Self {
+            prompt_tokens: progress.prompt,
+            completion_tokens: progress.completion,
+            total_tokens: progress.prompt + progress.completion,
+            prompt_tokens_details: PromptTokensDetails { cached_tokens: progress.reused },
+        }
+    }
+}
+
+/// Counts and milliseconds. Every token that was sampled took its time, the one that ends the answer too.
+#[derive(Debug, Serialize)]
+pub(super) struct Timings {
+    cache_n: usize,
+    prompt_n: usize,
+    prompt_ms: f64,
+    prompt_per_token_ms: f64,
+    prompt_per_second: f64,
+    predicted_n: usize,
+    predicted_ms: f64,
+    predicted_per_token_ms: f64,
+    predicted_per_second: f64,
+}
+
+impl Timings {
+    pub(super) fn of(progress: &Progress) -> Self {
+        let Progress { prompt, reused, sampled, prompt_time, generation_time, .. } = *progress;
+        let computed = prompt - reused;
+        Self {
+            cache_n: reused,
+            prompt_n: computed,
+            prompt_ms: milliseconds(prompt_time),
+            prompt_per_token_ms: ratio(milliseconds(prompt_time), computed as f64),
+            prompt_per_second: ratio(computed as f64, prompt_time.as_secs_f64()),
+            predicted_n: sampled,
+            predicted_ms: milliseconds(generation_time),
+            predicted_per_token_ms: ratio(milliseconds(generation_time), sampled as f64),
+            predicted_per_second: ratio(sampled as f64, generation_time.as_secs_f64()),
+        }
+    }
 }
 
 fn milliseconds(duration: Duration) -> f64 {

@@ -3,10 +3,9 @@
 
 use std::io::{BufRead, Write};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use bitnet_engine::chat_template::Message;
-use bitnet_engine::engine::Engine;
-use bitnet_engine::worker::{Event, FinishReason};
+use bitnet_engine::engine::{Engine, Said};
 use tokio::sync::mpsc;
 
 const HELP: &str = "Ctrl-C stops an answer, Ctrl-D ends the program, /clear starts a new conversation.";
@@ -46,33 +45,26 @@ pub(crate) async fn run(engine: Engine, system: Option<String>) -> Result<()> {
 
 /// Prints the answer to the last message and returns it. Ctrl-C ends it early.
 async fn answer(engine: &Engine, conversation: &[Message]) -> Result<String> {
-    let prompt = engine.template.prompt(conversation, true, &engine.tokenizer)?;
-    let generation =
-        engine.generation(prompt).context("the conversation is too long; /clear starts a new one")?;
-    let mut events = engine.worker.submit(generation)?;
+    let mut answer = engine.answer(conversation)?;
     let mut text = String::new();
     loop {
-        let event = tokio::select! {
-            event = events.recv() => event,
+        let said = tokio::select! {
+            said = answer.next() => said?,
             _ = tokio::signal::ctrl_c() => {
                 println!(" [stopped]");
                 return Ok(text);
             }
         };
-        match event {
-            Some(Event::Piece(piece)) => {
-                print!("{}", piece.text);
+        match said {
+            Said::Text(more) => {
+                print!("{more}");
                 std::io::stdout().flush()?;
-                text.push_str(&piece.text);
+                text.push_str(&more);
             }
-            Some(Event::Prompt(_)) => {}
-            Some(Event::Finish(finish)) => {
-                let cut = finish.reason == FinishReason::Length;
-                println!("{}", if cut { " [cut off by --n-predict or --ctx-size]" } else { "" });
+            Said::End { cut_off } => {
+                println!("{}", if cut_off { " [cut off by --n-predict or --ctx-size]" } else { "" });
                 return Ok(text);
             }
-            Some(Event::Failed(reason)) => bail!(reason),
-            None => bail!("the engine has stopped"),
         }
     }
 }

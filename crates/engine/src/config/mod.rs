@@ -224,7 +224,7 @@ pub struct Config {
     #[command(flatten)]
     pub generation: GenerationDefaults,
 
-    /// What to log: error, warn, info, debug, trace, or a list such as `info,bitnet_engine::worker=debug` [default: info; in a chat warn]
+    /// What to log: error, warn, info, debug, trace, or a list such as `info,bitnet_engine::serving=debug` [default: info; in a chat warn]
     #[arg(long, value_name = "FILTER", help_heading = "Logging")]
     pub log_level: Option<String>,
 }

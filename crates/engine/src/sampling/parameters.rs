@@ -1,5 +1,7 @@
 //! What a request may ask of the sampler.
 
+use std::collections::BTreeMap;
+
 /// How the next token is chosen. The defaults are those of llama.cpp's server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SamplingParameters {
@@ -20,7 +22,7 @@ pub struct SamplingParameters {
     /// Subtracted from the logit of a recent token for each time that it occurs.
     pub frequency_penalty: f32,
     /// Added to the logits of these tokens; minus infinity forbids one.
-    pub logit_bias: Vec<(u32, f32)>,
+    pub logit_bias: BTreeMap<u32, f32>,
     /// The same seed gives the same tokens.
     pub seed: u64,
 }
@@ -36,7 +38,7 @@ impl Default for SamplingParameters {
             repeat_last_n: 64,
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
-            logit_bias: Vec::new(),
+            logit_bias: BTreeMap::new(),
             seed: 0,
         }
     }
@@ -72,8 +74,8 @@ impl SamplingParameters {
                 return Err(InvalidParameter { field, value, limit });
             }
         }
-        match self.logit_bias.iter().find(|(_, bias)| bias.is_nan() || *bias == f32::INFINITY) {
-            Some(&(_, value)) => Err(InvalidParameter {
+        match self.logit_bias.values().find(|bias| bias.is_nan() || **bias == f32::INFINITY) {
+            Some(&value) => Err(InvalidParameter {
                 field: "logit_bias",
                 value,
                 limit: "a finite number or minus infinity",
@@ -105,7 +107,7 @@ mod tests {
             top_p: 0.0,
             min_p: 1.0,
             repeat_last_n: usize::MAX,
-            logit_bias: vec![(u32::MAX, f32::NEG_INFINITY), (0, f32::MAX)],
+            logit_bias: BTreeMap::from([(u32::MAX, f32::NEG_INFINITY), (0, f32::MAX)]),
             ..SamplingParameters::default()
         };
         for parameters in [SamplingParameters::default(), ends] {
@@ -121,6 +123,6 @@ mod tests {
         check_refused("repeat_penalty", |it, value| it.repeat_penalty = value, &[0.0, -1.0, 101.0]);
         check_refused("presence_penalty", |it, value| it.presence_penalty = value, &[-101.0, 101.0]);
         check_refused("frequency_penalty", |it, value| it.frequency_penalty = value, &[-101.0, 101.0]);
-        check_refused("logit_bias", |it, value| it.logit_bias = vec![(1, 0.0), (2, value)], &[]);
+        check_refused("logit_bias", |it, value| it.logit_bias = BTreeMap::from([(1, 0.0), (2, value)]), &[]);
     }
 }

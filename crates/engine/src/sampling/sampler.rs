@@ -61,7 +61,7 @@ impl Sampler {
 
     /// Tokens whose logits are changed before the choice: these are needed besides what [`demand`](Self::demand) says.
     pub fn touched(&self) -> impl Iterator<Item = u32> + Clone {
-        self.parameters.logit_bias.iter().map(|&(token, _)| token).chain(self.penalties.tokens())
+        self.parameters.logit_bias.keys().copied().chain(self.penalties.tokens())
     }
 
     /// The next token. Does not [`accept`](Self::accept) it.
@@ -79,7 +79,7 @@ impl Sampler {
         if self.penalties.are_on() || !self.parameters.logit_bias.is_empty() {
             self.adjusted.clear();
             self.adjusted.extend_from_slice(logits);
-            for &(token, bias) in &self.parameters.logit_bias {
+            for (&token, &bias) in &self.parameters.logit_bias {
                 if let Some(logit) = self.adjusted.get_mut(token as usize) {
                     *logit += bias;
                 }
@@ -97,7 +97,7 @@ impl Sampler {
     fn select_found(&mut self, found: &[Candidate]) {
         self.candidates.clear();
         for &Candidate { id, mut logit } in found {
-            for (_, bias) in self.parameters.logit_bias.iter().filter(|(token, _)| *token == id) {
+            if let Some(bias) = self.parameters.logit_bias.get(&id) {
                 logit += bias;
             }
             logit = self.penalties.lowered(id, logit);

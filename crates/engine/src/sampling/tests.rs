@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use proptest::prelude::*;
@@ -83,7 +84,7 @@ fn temperature_acts_after_the_cuts() {
 #[test]
 fn bias_and_penalties_act_before_the_cuts() {
     let logits = logits_of(&PROBABILITIES);
-    let bias = vec![(1, f32::NEG_INFINITY), (2, 10.0), (2, 1.0), (99, 5.0)];
+    let bias = BTreeMap::from([(1, f32::NEG_INFINITY), (2, 11.0), (99, 5.0)]);
     assert_eq!(counts(&SamplingParameters { logit_bias: bias, ..greedy() }, &logits, 3), [0, 0, 3, 0, 0]);
 
     let mut sampler =
@@ -133,7 +134,7 @@ fn a_vocabulary_of_full_size_is_sampled_quickly() {
     let logits: Vec<f32> =
         (0..128_256_u32).map(|id| (id.wrapping_mul(2_654_435_761) >> 16) as f32 / 4096.0).collect();
     let biased = SamplingParameters {
-        logit_bias: vec![(5, 1.0)],
+        logit_bias: BTreeMap::from([(5, 1.0)]),
         repeat_penalty: 1.1,
         ..SamplingParameters::default()
     };
@@ -169,7 +170,7 @@ prop_compose! {
     fn any_parameters()(
         temperature in 0.0..3.0_f32, top_k in 0..50_usize, top_p in 0.0..=1.0_f32, min_p in 0.0..=1.0_f32,
         repeat_penalty in 0.5..2.0_f32, penalties in (-2.0..2.0_f32, -2.0..2.0_f32), seed: u64,
-        logit_bias in prop::collection::vec((0..200_u32, prop_oneof![Just(f32::NEG_INFINITY), -9.0..9.0_f32]), 0..9),
+        logit_bias in prop::collection::btree_map(0..200_u32, prop_oneof![Just(f32::NEG_INFINITY), -9.0..9.0_f32], 0..9),
     ) -> SamplingParameters {
         let (presence_penalty, frequency_penalty) = penalties;
         SamplingParameters {
@@ -186,8 +187,8 @@ proptest! {
     ) {
         prop_assert_eq!(parameters.validate(), Ok(()));
         let forbidden = |id: usize| {
-            let bias = |&(token, bias): &(u32, f32)| token as usize == id && bias == f32::NEG_INFINITY;
-            logits[id].is_nan() || logits[id] == f32::NEG_INFINITY || parameters.logit_bias.iter().any(bias)
+            let bias = parameters.logit_bias.get(&(id as u32));
+            logits[id].is_nan() || [Some(&logits[id]), bias].contains(&Some(&f32::NEG_INFINITY))
         };
         let mut sampler = Sampler::new(&parameters);
         for &token in &prompt {
@@ -247,7 +248,7 @@ proptest! {
         (temperature, top_k) in (prop::sample::select(vec![0.0, 0.7, 1.3_f32]), 0..50_usize),
         (top_p, min_p) in (prop::sample::select(vec![0.5, 0.95, 1.0_f32]), prop::sample::select(vec![0.0, 0.05, 0.4_f32])),
         (repeat_penalty, presence_penalty) in (0.5..2.0_f32, -1.0..1.0_f32),
-        logit_bias in prop::collection::vec((0..220_u32, prop_oneof![Just(f32::NEG_INFINITY), -5.0..5.0_f32]), 0..4),
+        logit_bias in prop::collection::btree_map(0..220_u32, prop_oneof![Just(f32::NEG_INFINITY), -5.0..5.0_f32], 0..4),
         more in 0..9_usize,
         seed in any::<u64>(),
     ) {

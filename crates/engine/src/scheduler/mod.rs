@@ -15,6 +15,7 @@ mod tests;
 
 use std::collections::VecDeque;
 
+use crate::generation::Prompt;
 use crate::model::Row;
 use slot::Slot;
 
@@ -36,8 +37,7 @@ pub struct Limits {
 /// A sequence to be computed.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Not empty, and shorter than the context.
-    pub prompt: Vec<u32>,
+    pub prompt: Prompt,
     /// Whether keys and values of an earlier sequence that began alike may be used.
     pub reuse_prefix: bool,
     /// Whether the logits after each token of the prompt are wanted, not only after the last.
@@ -202,7 +202,7 @@ impl Scheduler {
     fn admit(&mut self) -> Vec<Admitted> {
         let mut admitted = Vec::new();
         while let Some((_, request)) = self.waiting.front() {
-            let Some(index) = best_free_slot(&self.slots, &request.prompt) else { break };
+            let Some(index) = best_free_slot(&self.slots, request.prompt.tokens()) else { break };
             let Some((id, request)) = self.waiting.pop_front() else { break };
             let reused = self.slots[index].begin(id, request);
             admitted.push(Admitted { sequence: id, slot: index, reused });

@@ -41,15 +41,14 @@ impl Slot {
     /// Starts a sequence; returns how many tokens of its prompt need no computing.
     pub(super) fn begin(&mut self, id: SequenceId, request: Request) -> usize {
         // The last token is always computed: its logits decide the first token of the answer.
-        let reusable = request.prompt.len().saturating_sub(1);
-        self.stored = match request {
-            Request { reuse_prefix: true, prompt_logits: false, ref prompt } => {
-                self.common_prefix(prompt).min(reusable)
-            }
-            _ => 0,
+        let prompt = request.prompt.into_tokens();
+        self.stored = if request.reuse_prefix && !request.prompt_logits {
+            self.common_prefix(&prompt).min(prompt.len() - 1)
+        } else {
+            0
         };
         self.running = Some(Running { id, prompt_logits: request.prompt_logits });
-        self.tokens = request.prompt;
+        self.tokens = prompt;
         self.stored
     }
 

@@ -12,7 +12,8 @@ fn prompt_of(length: u32) -> Request {
 }
 
 fn request(prompt: impl IntoIterator<Item = u32>) -> Request {
-    Request { prompt: prompt.into_iter().collect(), reuse_prefix: true, prompt_logits: false }
+    let prompt = Prompt::new(prompt.into_iter().collect(), usize::MAX).unwrap();
+    Request { prompt, reuse_prefix: true, prompt_logits: false }
 }
 
 fn sequences(step: &Step) -> Vec<SequenceId> {

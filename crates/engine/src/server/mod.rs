@@ -59,7 +59,7 @@ pub async fn run(config: &Config, listener: Listener, shutdown: impl Future<Outp
 async fn keep_engine(config: &Config, api: &Api, stages: watch::Sender<Stage>) -> anyhow::Error {
     match load(config.clone(), stages).await {
         Ok(engine) => {
-            let ended = engine.worker.ended();
+            let ended = engine.handle.ended();
             api.ready(engine);
             info!("ready");
             ended.await;

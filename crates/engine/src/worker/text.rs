@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::Token;
+use crate::generation::Token;
 use crate::sampling::StopStrings;
 use crate::tokenizer::StreamDecoder;
 

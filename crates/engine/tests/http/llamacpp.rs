@@ -52,7 +52,7 @@ async fn a_completion_has_llama_servers_shape() {
         "prompt": "Hello there",
         "generation_settings": {
             "n_ctx": 1024, "model": "nano", "n_predict": 3, "max_tokens": 3, "seed": 5, "temperature": 0.0, "top_k": 40,
-            "top_p": 0.95_f32, "min_p": 0.05_f32, "repeat_penalty": 1.0, "repeat_last_n": 64, "presence_penalty": 0.0,
+            "top_p": 0.95, "min_p": 0.05, "repeat_penalty": 1.0, "repeat_last_n": 64, "presence_penalty": 0.0,
             "frequency_penalty": 0.0, "logit_bias": [], "n_probs": 2, "stop": ["never"], "stream": false,
             "cache_prompt": true,
         },

@@ -58,13 +58,10 @@ async fn a_wrong_value_is_refused_by_field_value_and_limit() {
         ("stop", json!("a".repeat(1025)), "at most 1024 bytes"),
         ("stream", json!("yes"), "true or false"),
         ("stream_options", json!(true), "an object"),
-        ("stream_options", json!({ "include_usage": 1 }), "true or false"),
         ("cache_prompt", json!(1), "true or false"),
         ("logit_bias", json!(5), "an object or an array"),
         ("logit_bias", json!({ "2048": 1 }), "a token id from 0 to 2047"),
         ("logit_bias", json!({ "-1": 1 }), "a token id from 0 to 2047"),
-        ("logit_bias", json!({ "5": "much" }), "numbers or false"),
-        ("logit_bias", json!([[1, 2, 3]]), "pairs"),
         ("model", json!(7), "a string"),
         ("model", json!("m".repeat(257)), "at most 256 bytes"),
     ] {
@@ -76,6 +73,18 @@ async fn a_wrong_value_is_refused_by_field_value_and_limit() {
             assert!(message.contains(field) && message.contains(limit), "{message}");
         }
     }
+    for (field, value, place, limit) in [
+        ("stream_options", json!({ "include_usage": 1 }), "stream_options.include_usage", "true or false"),
+        ("logit_bias", json!({ "5": "much" }), "logit_bias.5", "numbers or false"),
+        ("logit_bias", json!([[1, 2, 3]]), "logit_bias[0]", "pairs"),
+        ("logit_bias", json!({ "99999999999999999999": 1 }), "logit_bias", "token ids"),
+        ("logit_bias", json!([["a".repeat(1025), 1]]), "logit_bias[0]", "at most 1024 bytes"),
+        ("logit_bias", json!(vec![[1, 1]; 1025]), "logit_bias", "at most 1024 tokens"),
+    ] {
+        let error = refused(&server, CHAT, field, &value).await;
+        assert_eq!(error["param"], place);
+        assert!(error["message"].as_str().unwrap().contains(limit), "{error}");
+    }
     for (path, field, value) in [
         (CHAT, "logprobs", json!(3)),
         (CHAT, "top_logprobs", json!(21)),
@@ -84,7 +93,6 @@ async fn a_wrong_value_is_refused_by_field_value_and_limit() {
         ("/v1/completions", "logprobs", json!(-1)),
         ("/v1/completions", "echo", json!("x")),
         ("/v1/completions", "prompt", json!({})),
-        ("/v1/completions", "prompt", json!([])),
         ("/v1/completions", "prompt", json!(["a", "b"])),
         ("/v1/completions", "prompt", json!([[1], [2]])),
         ("/completion", "prompt", json!(["a", "b"])),
@@ -98,6 +106,20 @@ async fn a_wrong_value_is_refused_by_field_value_and_limit() {
         assert_eq!(refused(&server, "/completion", "prompt", &value).await["param"], "prompt[1]");
     }
     assert_eq!(refused(&server, CHAT, "top_logprobs", &json!(2)).await["param"], "logprobs");
+}
+
+#[tokio::test]
+async fn a_prompt_of_nothing_is_refused_and_the_engine_goes_on() {
+    let server = Server::start(&["--chat-template", "{{ '' }}{# {{ messages }} #}"]).await;
+    for (path, body) in [
+        ("/v1/completions", json!({ "prompt": [] })),
+        ("/completion", json!({ "prompt": [] })),
+        ("/completion", json!({ "prompt": [[]] })),
+    ] {
+        let error = error(&server.post(path, &body).await, 400);
+        assert!(error["message"].as_str().unwrap().contains("no tokens"), "{error}");
+    }
+    server.ask("/completion", &json!({ "prompt": "Hi", "n_predict": 1 })).await;
 }
 
 #[tokio::test]
@@ -163,7 +185,7 @@ async fn a_prompt_that_does_not_fit_is_refused_with_both_numbers() {
 #[tokio::test]
 async fn malformed_bodies_are_refused() {
     let server = Server::start(&[]).await;
-    for body in ["", "{", "nonsense", "{\"messages\": NaN}", "{\"temperature\": 1e999}", "\u{feff}{}"] {
+    for body in ["", "{", "nonsense", "{\"messages\": NaN}", "{\"messages\": 1e999}", "\u{feff}{}"] {
         let reply = server.send(request("POST", CHAT, body)).await;
         assert_eq!(error(&reply, 400)["code"], "invalid_json", "{body}");
     }
@@ -172,7 +194,7 @@ async fn malformed_bodies_are_refused() {
     }
     let deep = "[".repeat(100_000);
     assert_eq!(error(&server.send(request("POST", CHAT, deep)).await, 400)["code"], "invalid_json");
-    let not_text = request("POST", CHAT, &b"{\"prompt\": \"\xff\"}"[..]);
+    let not_text = request("POST", CHAT, &b"{\"model\": \"\xff\"}"[..]);
     assert_eq!(error(&server.send(not_text).await, 400)["code"], "invalid_json");
 }
 

@@ -2,41 +2,55 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
-use super::super::answer::{Answer, Format, Plan};
+use super::super::answer::{Answer, Plan, Wire};
 use super::super::error::ApiError;
-use super::super::fields::Fields;
-use super::super::usage::timings;
-use super::super::{generation, probabilities, prompt};
-use super::props;
+use super::super::fields::{self, Flag, Integer, PromptField, TokenLimit, is_set};
+use super::super::logprobs::{self, Entry};
+use super::super::usage::Timings;
+use super::super::{reply, request, sse};
+use super::settings::Settings;
 use crate::engine::{About, Engine};
+use crate::generation::{Finish, FinishReason, Piece, Progress, Report, Token};
 use crate::tokenizer::Tokenizer;
-use crate::worker::{Finish, FinishReason, Generation, Piece, Progress, Token};
+
+#[derive(Deserialize)]
+struct CompletionRequest {
+    prompt: Option<PromptField>,
+    n_predict: Option<TokenLimit>,
+    max_tokens: Option<TokenLimit>,
+    n_probs: Option<Integer<0, 100>>,
+    stream: Option<Flag>,
+    return_tokens: Option<Flag>,
+    timings_per_token: Option<Flag>,
+}
 
 /// Checks a request.
-pub(crate) fn read(fields: &Fields, engine: &Engine) -> Result<Plan<Completion>, ApiError> {
-    let prompt = prompt::read(fields.require("prompt")?, &engine.tokenizer)?;
-    let generation = generation::read(fields, prompt.tokens, &["n_predict", "max_tokens"], engine)?;
-    let n_probs = fields.integer("n_probs", 0..=100)?.unwrap_or(0) as usize;
-    let stream = fields.flag("stream", false)?;
-    let generation = Generation { logprobs: (n_probs > 0).then_some(n_probs), ..generation };
-    let format = Completion {
+pub(crate) fn read(body: &[u8], engine: &Engine) -> Result<Plan<Completion>, ApiError> {
+    let fields: CompletionRequest = fields::parse(body)?;
+    let logprobs = fields.n_probs.map(|Integer(n)| n as usize).filter(|n| *n > 0);
+    let max_tokens = fields.n_predict.or(fields.max_tokens);
+    let stream = is_set(fields.stream);
+    let prompt = PromptField::required(fields.prompt)?.tokenize(&engine.tokenizer, engine.about.context)?;
+    let report = Report { logprobs, prompt: false };
+    let request = request::read(body, prompt.tokens, max_tokens, report, engine)?;
+    let wire = Completion {
         about: engine.about.clone(),
-        settings: props::settings(&generation, &engine.about, stream),
+        settings: Settings::of_request(&request, &engine.about, stream),
         prompt: prompt.text,
-        return_tokens: stream || fields.flag("return_tokens", false)?,
-        probabilities: n_probs > 0,
-        timings_per_token: fields.flag("timings_per_token", false)?,
+        return_tokens: stream || is_set(fields.return_tokens),
+        probabilities: logprobs.is_some(),
+        timings_per_token: is_set(fields.timings_per_token),
         tokenizer: Arc::clone(&engine.tokenizer),
     };
-    Ok(Plan { generation, format, stream })
+    Ok(Plan { request, wire, stream })
 }
 
 /// Writes the answer.
 pub(crate) struct Completion {
     about: About,
-    settings: Value,
+    settings: Settings,
     prompt: String,
     return_tokens: bool,
     probabilities: bool,
@@ -44,67 +58,87 @@ pub(crate) struct Completion {
     tokenizer: Arc<Tokenizer>,
 }
 
+/// A part of an answer, or with `last` a whole one.
+#[derive(Serialize)]
+struct Object<'a> {
+    index: usize,
+    id_slot: usize,
+    content: &'a str,
+    tokens: Vec<u32>,
+    tokens_predicted: usize,
+    tokens_evaluated: usize,
+    stop: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completion_probabilities: Option<Vec<Entry<'a>>>,
+    #[serde(flatten)]
+    last: Option<Last<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timings: Option<Timings>,
+}
+
+/// What only the last object of an answer has.
+#[derive(Serialize)]
+struct Last<'a> {
+    stop_type: &'static str,
+    stopping_word: &'a str,
+    truncated: bool,
+    tokens_cached: usize,
+    model: &'a str,
+    prompt: &'a str,
+    generation_settings: &'a Settings,
+}
+
 impl Completion {
-    /// What every chunk and the whole answer have in common.
-    fn object(&self, text: &str, tokens: &[Token], progress: &Progress) -> Value {
+    fn object<'a>(&'a self, text: &'a str, tokens: &[Token], progress: &Progress) -> Object<'a> {
         let ids = if self.return_tokens { tokens.iter().map(|token| token.id).collect() } else { Vec::new() };
-        let mut object = json!({
-            "index": 0,
-            "id_slot": progress.slot,
-            "content": text,
-            "tokens": ids,
-            "tokens_predicted": progress.generated,
-            "tokens_evaluated": progress.prompt,
-            "stop": false,
-        });
-        if self.probabilities {
-            object["completion_probabilities"] = probabilities::entries(tokens, &self.tokenizer).into();
+        Object {
+            index: 0,
+            id_slot: progress.slot,
+            content: text,
+            tokens: ids,
+            tokens_predicted: progress.sampled,
+            tokens_evaluated: progress.prompt,
+            stop: false,
+            completion_probabilities: self.probabilities.then(|| logprobs::entries(tokens, &self.tokenizer)),
+            last: None,
+            timings: None,
         }
-        object
     }
 
     /// The object that ends the answer.
-    fn last(&mut self, text: &str, tokens: &[Token], finish: &Finish) -> Value {
+    fn last<'a>(&'a self, text: &'a str, tokens: &[Token], finish: &'a Finish) -> Object<'a> {
         let progress = &finish.progress;
-        let mut last = self.object(text, tokens, progress);
         let (stop_type, stopping_word) = match &finish.reason {
             FinishReason::EndOfGeneration => ("eos", ""),
             FinishReason::StopString(word) => ("word", word.as_str()),
             FinishReason::Length => ("limit", ""),
         };
-        last["stop"] = json!(true);
-        last["stop_type"] = json!(stop_type);
-        last["stopping_word"] = json!(stopping_word);
-        last["truncated"] = json!(progress.prompt + progress.generated >= self.about.context);
-        last["tokens_cached"] = json!(progress.reused);
-        last["model"] = json!(self.about.name);
-        last["prompt"] = std::mem::take(&mut self.prompt).into();
-        last["generation_settings"] = self.settings.take();
-        last["timings"] = timings(progress);
-        last
+        let last = Last {
+            stop_type,
+            stopping_word,
+            truncated: progress.prompt + progress.sampled >= self.about.context,
+            tokens_cached: progress.reused,
+            model: &self.about.name,
+            prompt: &self.prompt,
+            generation_settings: &self.settings,
+        };
+        let timings = Some(Timings::of(progress));
+        Object { stop: true, last: Some(last), timings, ..self.object(text, tokens, progress) }
     }
 }
 
-impl Format for Completion {
-    const DONE: bool = false;
-
-    fn begin(&mut self) -> Option<Value> {
-        None
+impl Wire for Completion {
+    fn piece(&mut self, piece: Piece, out: &mut Vec<u8>) {
+        let timings = self.timings_per_token.then(|| Timings::of(&piece.progress));
+        let object = self.object(&piece.text, &piece.tokens, &piece.progress);
+        sse::event(&Object { timings, ..object }, out);
     }
 
-    fn piece(&mut self, piece: Piece) -> Value {
-        let mut chunk = self.object(&piece.text, &piece.tokens, &piece.progress);
-        if self.timings_per_token {
-            chunk["timings"] = timings(&piece.progress);
-        }
-        chunk
+    fn finish(&mut self, finish: Finish, out: &mut Vec<u8>) {
+        sse::event(&self.last("", &[], &finish), out);
     }
 
-    fn finish(&mut self, finish: Finish) -> Vec<Value> {
-        vec![self.last("", &[], &finish)]
-    }
-
-    fn whole(mut self, answer: Answer) -> Value {
-        self.last(&answer.text, &answer.tokens, &answer.finish)
+    fn whole(self, answer: Answer) -> Vec<u8> {
+        reply::to_json(&self.last(&answer.text, &answer.tokens, &answer.finish))
     }
 }

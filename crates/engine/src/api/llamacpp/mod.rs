@@ -2,4 +2,5 @@
 
 pub(super) mod completion;
 pub(super) mod props;
+mod settings;
 pub(super) mod tokens;

@@ -2,46 +2,58 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
-use super::super::answer::{Answer, Format, Plan};
+use super::super::answer::{Answer, Plan, Wire};
 use super::super::error::ApiError;
-use super::super::fields::Fields;
-use super::super::{generation, messages, probabilities};
+use super::super::fields::{self, Flag, Integer, Messages, TokenLimit, is_set};
+use super::super::logprobs::{self, Entry};
+use super::super::request;
 use super::{Envelope, finish_reason};
 use crate::engine::Engine;
+use crate::generation::{Finish, Piece, Report, Token};
 use crate::tokenizer::Tokenizer;
-use crate::worker::{Finish, Generation, Piece, Token};
 
 const CHUNK: &str = "chat.completion.chunk";
 
+#[derive(Deserialize)]
+struct ChatRequest {
+    messages: Option<Messages>,
+    logprobs: Option<Flag>,
+    top_logprobs: Option<Integer<0, 20>>,
+    max_completion_tokens: Option<TokenLimit>,
+    max_tokens: Option<TokenLimit>,
+    n_predict: Option<TokenLimit>,
+    stream: Option<Flag>,
+}
+
 /// Checks a request.
-pub(crate) fn read(fields: &Fields, engine: &Engine) -> Result<Plan<Chat>, ApiError> {
-    let messages = messages::read(fields)?;
+pub(crate) fn read(body: &[u8], engine: &Engine) -> Result<Plan<Chat>, ApiError> {
+    let fields: ChatRequest = fields::parse(body)?;
+    let logprobs = fields.logprobs()?;
+    let max_tokens = fields.max_completion_tokens.or(fields.max_tokens).or(fields.n_predict);
+    let envelope = Envelope::read(body, "chatcmpl", engine)?;
+    let messages = Messages::required(fields.messages)?;
     let prompt = engine.template.prompt(&messages, true, &engine.tokenizer);
     let prompt = prompt.map_err(|error| ApiError::Template(error.to_string()))?;
-    let logprobs = logprobs(fields)?;
-    let limits = ["max_completion_tokens", "max_tokens", "n_predict"];
+    let report = Report { logprobs, prompt: false };
     Ok(Plan {
-        generation: Generation { logprobs, ..generation::read(fields, prompt, &limits, engine)? },
-        format: Chat {
-            envelope: Envelope::read(fields, "chatcmpl", engine)?,
-            logprobs: logprobs.is_some(),
-            tokenizer: Arc::clone(&engine.tokenizer),
-        },
-        stream: fields.flag("stream", false)?,
+        request: request::read(body, prompt, max_tokens, report, engine)?,
+        wire: Chat { envelope, logprobs: logprobs.is_some(), tokenizer: Arc::clone(&engine.tokenizer) },
+        stream: is_set(fields.stream),
     })
 }
 
-/// How many alternatives to report; `None`: no probabilities at all.
-fn logprobs(fields: &Fields) -> Result<Option<usize>, ApiError> {
-    let wanted = fields.flag("logprobs", false)?;
-    let top = fields.integer("top_logprobs", 0..=20)?;
-    match (wanted, top) {
-        (true, top) => Ok(Some(top.unwrap_or(0) as usize)),
-        (false, None | Some(0)) => Ok(None),
-        (false, Some(_)) => {
-            Err(ApiError::invalid("logprobs", "true if `top_logprobs` is given", &false.into()))
+impl ChatRequest {
+    /// How many alternatives to report; `None`: no probabilities at all.
+    fn logprobs(&self) -> Result<Option<usize>, ApiError> {
+        let top = self.top_logprobs.map(|Integer(top)| top as usize);
+        match (is_set(self.logprobs), top) {
+            (true, top) => Ok(Some(top.unwrap_or(0))),
+            (false, None | Some(0)) => Ok(None),
+            (false, Some(_)) => {
+                Err(ApiError::invalid("logprobs", "true if `top_logprobs` is given", "false"))
+            }
         }
     }
 }
@@ -53,47 +65,81 @@ pub(crate) struct Chat {
     tokenizer: Arc<Tokenizer>,
 }
 
+#[derive(Serialize)]
+struct ChunkChoice<'a> {
+    index: usize,
+    delta: Delta<'a>,
+    logprobs: Option<Logprobs<'a>>,
+    finish_reason: Option<&'static str>,
+}
+
+/// What a chunk adds to the message.
+#[derive(Default, Serialize)]
+struct Delta<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<&'a str>,
+    /// `null` where the message begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refusal: Option<()>,
+}
+
+#[derive(Serialize)]
+struct Choice<'a> {
+    index: usize,
+    message: Message<'a>,
+    logprobs: Option<Logprobs<'a>>,
+    finish_reason: &'static str,
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    role: &'static str,
+    content: &'a str,
+    refusal: Option<()>,
+}
+
+#[derive(Serialize)]
+struct Logprobs<'a> {
+    content: Vec<Entry<'a>>,
+    refusal: Option<()>,
+}
+
 impl Chat {
-    fn logprobs(&self, tokens: &[Token]) -> Value {
-        if !self.logprobs {
-            return Value::Null;
-        }
-        json!({ "content": probabilities::entries(tokens, &self.tokenizer), "refusal": null })
+    fn logprobs(&self, tokens: &[Token]) -> Option<Logprobs<'_>> {
+        let content = || logprobs::entries(tokens, &self.tokenizer);
+        self.logprobs.then(|| Logprobs { content: content(), refusal: None })
     }
 }
 
-impl Format for Chat {
-    const DONE: bool = true;
-
-    fn begin(&mut self) -> Option<Value> {
-        let delta = json!({ "role": "assistant", "content": "", "refusal": null });
-        let choice = json!({ "index": 0, "delta": delta, "logprobs": null, "finish_reason": null });
-        Some(self.envelope.chunk(CHUNK, choice))
+impl Wire for Chat {
+    fn begin(&mut self, out: &mut Vec<u8>) {
+        let delta = Delta { role: Some("assistant"), content: Some(""), refusal: Some(()) };
+        let choice = ChunkChoice { index: 0, delta, logprobs: None, finish_reason: None };
+        self.envelope.chunk(CHUNK, choice, None, out);
     }
 
-    fn piece(&mut self, piece: Piece) -> Value {
-        let choice = json!({
-            "index": 0,
-            "delta": { "content": piece.text },
-            "logprobs": self.logprobs(&piece.tokens),
-            "finish_reason": null,
-        });
-        self.envelope.progress_chunk(CHUNK, choice, &piece.progress)
+    fn piece(&mut self, piece: Piece, out: &mut Vec<u8>) {
+        let delta = Delta { content: Some(&piece.text), ..Delta::default() };
+        let logprobs = self.logprobs(&piece.tokens);
+        let choice = ChunkChoice { index: 0, delta, logprobs, finish_reason: None };
+        self.envelope.progress_chunk(CHUNK, choice, &piece.progress, out);
     }
 
-    fn finish(&mut self, finish: Finish) -> Vec<Value> {
-        let reason = finish_reason(&finish.reason);
-        let choice = json!({ "index": 0, "delta": {}, "logprobs": null, "finish_reason": reason });
-        self.envelope.last_chunks(CHUNK, choice, &finish.progress)
+    fn finish(&mut self, finish: Finish, out: &mut Vec<u8>) {
+        let finish_reason = Some(finish_reason(&finish.reason));
+        let choice = ChunkChoice { index: 0, delta: Delta::default(), logprobs: None, finish_reason };
+        self.envelope.last_chunks(CHUNK, choice, &finish.progress, out);
     }
 
-    fn whole(self, answer: Answer) -> Value {
-        let choice = json!({
-            "index": 0,
-            "message": { "role": "assistant", "content": answer.text, "refusal": null },
-            "logprobs": self.logprobs(&answer.tokens),
-            "finish_reason": finish_reason(&answer.finish.reason),
-        });
+    fn whole(self, answer: Answer) -> Vec<u8> {
+        let choice = Choice {
+            index: 0,
+            message: Message { role: "assistant", content: &answer.text, refusal: None },
+            logprobs: self.logprobs(&answer.tokens),
+            finish_reason: finish_reason(&answer.finish.reason),
+        };
         self.envelope.whole("chat.completion", choice, &answer.finish.progress)
     }
 }

@@ -2,36 +2,49 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
-use super::super::answer::{Answer, Format, Plan};
+use super::super::answer::{Answer, Plan, Wire};
 use super::super::error::ApiError;
-use super::super::fields::Fields;
-use super::super::probabilities::Columns;
-use super::super::{generation, prompt};
+use super::super::fields::{self, Flag, Integer, PromptField, TokenLimit, is_set};
+use super::super::logprobs::{Columns, Offsets};
+use super::super::request;
 use super::{Envelope, finish_reason};
 use crate::engine::Engine;
+use crate::generation::{Finish, Piece, Report, Token};
 use crate::tokenizer::Tokenizer;
-use crate::worker::{Finish, Generation, Piece, Token};
 
 const KIND: &str = "text_completion";
 
+#[derive(Deserialize)]
+struct CompletionRequest {
+    prompt: Option<PromptField>,
+    logprobs: Option<Integer<0, 20>>,
+    echo: Option<Flag>,
+    max_tokens: Option<TokenLimit>,
+    n_predict: Option<TokenLimit>,
+    stream: Option<Flag>,
+}
+
 /// Checks a request.
-pub(crate) fn read(fields: &Fields, engine: &Engine) -> Result<Plan<Completion>, ApiError> {
-    let prompt = prompt::read(fields.require("prompt")?, &engine.tokenizer)?;
-    let logprobs = fields.integer("logprobs", 0..=20)?.map(|top| top as usize);
-    let echo = fields.flag("echo", false)?;
-    let generation = generation::read(fields, prompt.tokens, &["max_tokens", "n_predict"], engine)?;
+pub(crate) fn read(body: &[u8], engine: &Engine) -> Result<Plan<Completion>, ApiError> {
+    let fields: CompletionRequest = fields::parse(body)?;
+    let logprobs = fields.logprobs.map(|Integer(top)| top as usize);
+    let max_tokens = fields.max_tokens.or(fields.n_predict);
+    let echo = is_set(fields.echo);
+    let envelope = Envelope::read(body, "cmpl", engine)?;
+    let prompt = PromptField::required(fields.prompt)?.tokenize(&engine.tokenizer, engine.about.context)?;
+    let report = Report { logprobs, prompt: echo && logprobs.is_some() };
     Ok(Plan {
-        generation: Generation { logprobs, prompt_logprobs: echo && logprobs.is_some(), ..generation },
-        format: Completion {
-            envelope: Envelope::read(fields, "cmpl", engine)?,
+        request: request::read(body, prompt.tokens, max_tokens, report, engine)?,
+        wire: Completion {
+            envelope,
             echo: if echo { prompt.text } else { String::new() },
             prompt: Vec::new(),
-            columns: logprobs.map(|_| Columns::default()),
+            offsets: logprobs.map(|_| Offsets::default()),
             tokenizer: Arc::clone(&engine.tokenizer),
         },
-        stream: fields.flag("stream", false)?,
+        stream: is_set(fields.stream),
     })
 }
 
@@ -42,43 +55,45 @@ pub(crate) struct Completion {
     echo: String,
     /// The prompt's tokens, until they were sent.
     prompt: Vec<Token>,
-    columns: Option<Columns>,
+    offsets: Option<Offsets>,
     tokenizer: Arc<Tokenizer>,
+}
+
+#[derive(Serialize)]
+struct Choice {
+    index: usize,
+    text: String,
+    logprobs: Option<Columns>,
+    finish_reason: Option<&'static str>,
 }
 
 impl Completion {
     /// The choice with this text, after the prompt if that is still to be sent.
-    fn choice(&mut self, text: &str, tokens: Vec<Token>, reason: Option<&str>) -> Value {
+    fn choice(&mut self, text: &str, tokens: Vec<Token>, finish_reason: Option<&'static str>) -> Choice {
         let text = std::mem::take(&mut self.echo) + text;
         let mut all = std::mem::take(&mut self.prompt);
         all.extend(tokens);
-        let logprobs = self.columns.as_mut().map(|columns| columns.next(&all, &self.tokenizer));
-        json!({ "index": 0, "text": text, "logprobs": logprobs, "finish_reason": reason })
+        let logprobs = self.offsets.as_mut().map(|offsets| offsets.columns(&all, &self.tokenizer));
+        Choice { index: 0, text, logprobs, finish_reason }
     }
 }
 
-impl Format for Completion {
-    const DONE: bool = true;
-
-    fn begin(&mut self) -> Option<Value> {
-        None
-    }
-
+impl Wire for Completion {
     fn prompt(&mut self, token: Token) {
         self.prompt.push(token);
     }
 
-    fn piece(&mut self, piece: Piece) -> Value {
+    fn piece(&mut self, piece: Piece, out: &mut Vec<u8>) {
         let choice = self.choice(&piece.text, piece.tokens, None);
-        self.envelope.progress_chunk(KIND, choice, &piece.progress)
+        self.envelope.progress_chunk(KIND, choice, &piece.progress, out);
     }
 
-    fn finish(&mut self, finish: Finish) -> Vec<Value> {
+    fn finish(&mut self, finish: Finish, out: &mut Vec<u8>) {
         let choice = self.choice("", Vec::new(), Some(finish_reason(&finish.reason)));
-        self.envelope.last_chunks(KIND, choice, &finish.progress)
+        self.envelope.last_chunks(KIND, choice, &finish.progress, out);
     }
 
-    fn whole(mut self, answer: Answer) -> Value {
+    fn whole(mut self, answer: Answer) -> Vec<u8> {
         let reason = finish_reason(&answer.finish.reason);
         let choice = self.choice(&answer.text, answer.tokens, Some(reason));
         self.envelope.whole(KIND, choice, &answer.finish.progress)

@@ -7,13 +7,14 @@ pub(super) mod models;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
-use super::fields::Fields;
-use super::usage::{timings, usage};
+use super::fields::{self, Flag, Text, is_set};
+use super::usage::{Timings, Usage};
+use super::{VERSION, sse};
 use crate::engine::Engine;
-use crate::worker::{FinishReason, Progress};
+use crate::generation::{FinishReason, Progress};
 
 /// Bytes of a model's name in a request: it comes back with every chunk.
 const NAME_BYTES: usize = 256;
@@ -29,91 +30,118 @@ struct Envelope {
     timings_per_token: bool,
 }
 
+/// What a request says about that.
+#[derive(Deserialize)]
+struct EnvelopeFields {
+    model: Option<Text>,
+    stream_options: Option<StreamOptions>,
+    timings_per_token: Option<Flag>,
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "an object")]
+struct StreamOptions {
+    include_usage: Option<Flag>,
+}
+
+/// An answer, or a part of one.
+#[derive(Serialize)]
+struct Object<'a, C> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    system_fingerprint: &'static str,
+    choices: &'a [C],
+    /// In a stream with counts at its end, all other chunks say `null`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Option<Usage>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timings: Option<Timings>,
+}
+
 impl Envelope {
-    fn read(fields: &Fields, id_prefix: &str, engine: &Engine) -> Result<Self, ApiError> {
+    fn read(body: &[u8], id_prefix: &str, engine: &Engine) -> Result<Self, ApiError> {
         static REQUESTS: AtomicU64 = AtomicU64::new(0);
+        let fields: EnvelopeFields = fields::parse(body)?;
         // Any name is fine, since there is one model.
-        let model = match fields.string("model")? {
-            Some(name) if name.len() > NAME_BYTES => {
-                let expected = format!("a name of at most {NAME_BYTES} bytes");
-                return Err(ApiError::invalid("model", expected, &name.into()));
+        let model = match fields.model {
+            Some(Text(name)) if name.len() > NAME_BYTES => {
+                let expected = format_args!("a name of at most {NAME_BYTES} bytes");
+                return Err(ApiError::invalid("model", expected, format_args!("one of {}", name.len())));
             }
-            Some(name) if !name.is_empty() => name,
-            _ => &engine.about.name,
+            Some(Text(name)) if !name.is_empty() => name,
+            _ => engine.about.name.clone(),
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let number = REQUESTS.fetch_add(1, Ordering::Relaxed);
-        let include_usage = match fields.get("stream_options") {
-            None => false,
-            Some(options) => match options.get("include_usage") {
-                None | Some(Value::Null) if options.is_object() => false,
-                Some(Value::Bool(flag)) => *flag,
-                _ => {
-                    let expected = "an object; `include_usage` in it true or false";
-                    return Err(ApiError::invalid("stream_options", expected, options));
-                }
-            },
-        };
         Ok(Self {
             id: format!("{id_prefix}-{:016x}{number:08x}", now.as_nanos() as u64),
             created: now.as_secs(),
-            model: model.to_owned(),
-            include_usage,
-            timings_per_token: fields.flag("timings_per_token", false)?,
+            model,
+            include_usage: fields.stream_options.is_some_and(|options| is_set(options.include_usage)),
+            timings_per_token: is_set(fields.timings_per_token),
         })
     }
 
-    /// An object of the answer; `choices` is what differs.
-    fn object(&self, kind: &str, choices: Value) -> Value {
-        let mut object = json!({
-            "id": self.id,
-            "object": kind,
-            "created": self.created,
-            "model": self.model,
-            "system_fingerprint": concat!("bitnet-engine-", env!("CARGO_PKG_VERSION")),
-        });
-        object["choices"] = choices;
-        object
-    }
-
-    /// A part of a streamed answer. Where counts come at the end, all others say `null`.
-    fn chunk(&self, kind: &str, choice: Value) -> Value {
-        let mut chunk = self.object(kind, vec![choice].into());
-        if self.include_usage {
-            chunk["usage"] = Value::Null;
-        }
-        chunk
+    /// A part of a streamed answer.
+    fn chunk<C: Serialize>(
+        &self,
+        object: &'static str,
+        choice: C,
+        timings: Option<Timings>,
+        out: &mut Vec<u8>,
+    ) {
+        let usage = self.include_usage.then_some(None);
+        sse::event(&self.object(object, &[choice], usage, timings), out);
     }
 
     /// A chunk with text.
-    fn progress_chunk(&self, kind: &str, choice: Value, progress: &Progress) -> Value {
-        let mut chunk = self.chunk(kind, choice);
-        if self.timings_per_token {
-            chunk["timings"] = timings(progress);
-        }
-        chunk
+    fn progress_chunk<C: Serialize>(
+        &self,
+        object: &'static str,
+        choice: C,
+        progress: &Progress,
+        out: &mut Vec<u8>,
+    ) {
+        let timings = self.timings_per_token.then(|| Timings::of(progress));
+        self.chunk(object, choice, timings, out);
     }
 
-    /// The last chunks of a stream.
-    fn last_chunks(&self, kind: &str, choice: Value, progress: &Progress) -> Vec<Value> {
-        let mut chunks = vec![self.chunk(kind, choice)];
+    /// The end of a stream.
+    fn last_chunks<C: Serialize>(
+        &self,
+        object: &'static str,
+        choice: C,
+        progress: &Progress,
+        out: &mut Vec<u8>,
+    ) {
+        let timings = Some(Timings::of(progress));
         if self.include_usage {
-            let mut chunk = self.object(kind, Value::Array(Vec::new()));
-            chunk["usage"] = usage(progress);
-            chunks.push(chunk);
+            self.chunk(object, choice, None, out);
+            let usage = Some(Some(Usage::of(progress)));
+            sse::event(&self.object::<C>(object, &[], usage, timings), out);
+        } else {
+            self.chunk(object, choice, timings, out);
         }
-        if let Some(last) = chunks.last_mut() {
-            last["timings"] = timings(progress);
-        }
-        chunks
+        sse::done(out);
     }
 
     /// A whole answer.
-    fn whole(&self, kind: &str, choice: Value, progress: &Progress) -> Value {
-        let mut whole = self.object(kind, vec![choice].into());
-        whole["usage"] = usage(progress);
-        whole["timings"] = timings(progress);
-        whole
+    fn whole<C: Serialize>(&self, object: &'static str, choice: C, progress: &Progress) -> Vec<u8> {
+        let (usage, timings) = (Some(Some(Usage::of(progress))), Some(Timings::of(progress)));
+        super::reply::to_json(&self.object(object, &[choice], usage, timings))
+    }
+
+    fn object<'a, C>(
+        &'a self,
+        object: &'static str,
+        choices: &'a [C],
+        usage: Option<Option<Usage>>,
+        timings: Option<Timings>,
+    ) -> Object<'a, C> {
+        let Self { id, created, model, .. } = self;
+        Object { id, object, created: *created, model, system_fingerprint: VERSION, choices, usage, timings }
     }
 }
 

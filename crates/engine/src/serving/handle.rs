@@ -1,0 +1,220 @@
+//! The end of the line that requests come from: submit, status, the end of the thread.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tracing::error;
+
+use super::event::Events;
+use super::thread::{Reader, Thread};
+use crate::generation::GenerationRequest;
+use crate::model::Inference;
+use crate::scheduler::{Limits, Request, Scheduler, SequenceId, SlotStatus};
+use crate::tokenizer::Tokenizer;
+
+/// The handle of the engine thread, which ends when the handle is dropped.
+pub struct Handle {
+    shared: Arc<Shared>,
+    alive: watch::Receiver<()>,
+}
+
+/// Why a request was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// Too many requests wait already.
+    #[error("the engine is busy and {waiting} requests are waiting; try again in {} s", .retry_after.as_secs())]
+    Overloaded {
+        waiting: usize,
+        /// When a place in the queue will be free, by what requests took lately. Whole seconds.
+        retry_after: Duration,
+    },
+    /// The engine thread has ended.
+    #[error("the engine has stopped")]
+    Stopped,
+}
+
+/// What the thread is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub slots: Vec<SlotStatus>,
+    /// Requests that wait for a slot.
+    pub waiting: usize,
+}
+
+/// What both ends of the line see.
+pub(super) struct Shared {
+    state: Mutex<State>,
+    pub(super) wake: Condvar,
+}
+
+pub(super) struct State {
+    pub(super) scheduler: Scheduler,
+    /// Those whose requests the engine thread has not picked up yet.
+    pub(super) arrived: Vec<(SequenceId, Reader)>,
+    /// How long requests take, from admission to end, as a moving average.
+    typical_duration: Duration,
+    pub(super) closed: bool,
+}
+
+/// The thread's end of the line. When the thread ends, by whatever cause, this tells everybody: nobody may wait for it any longer.
+pub(super) struct Line {
+    pub(super) shared: Arc<Shared>,
+    _ended: watch::Sender<()>,
+}
+
+impl Handle {
+    /// Starts the thread. `queue` requests may wait while one is computed.
+    pub fn start(
+        inference: Inference,
+        tokenizer: Arc<Tokenizer>,
+        slots: usize,
+        queue: usize,
+    ) -> std::io::Result<Self> {
+        let (handle, line) = connect(Limits { slots, queue, rows: inference.max_rows() });
+        let thread = Thread::new(inference, tokenizer, line);
+        std::thread::Builder::new().name("engine".to_owned()).spawn(move || thread.run())?;
+        Ok(handle)
+    }
+
+    /// Queues a request. Never blocks for longer than it takes to change a list.
+    pub fn submit(&self, request: GenerationRequest) -> Result<Events, SubmitError> {
+        let (sender, events) = mpsc::unbounded_channel();
+        let reader = Reader::new(&request, sender);
+        let request = Request {
+            prompt: request.prompt,
+            reuse_prefix: request.cache_prompt,
+            prompt_logits: request.report.prompt,
+        };
+        let mut state = self.shared.lock();
+        if state.closed {
+            return Err(SubmitError::Stopped);
+        }
+        let id = state.scheduler.submit(request).map_err(|full| SubmitError::Overloaded {
+            waiting: full.waiting,
+            retry_after: state.retry_after(),
+        })?;
+        state.arrived.push((id, reader));
+        drop(state);
+        self.shared.wake.notify_one();
+        Ok(events)
+    }
+
+    /// What the thread is doing now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let state = self.shared.lock();
+        Status { slots: state.scheduler.slots().collect(), waiting: state.scheduler.waiting() }
+    }
+
+    /// Whether the thread still runs.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.alive.has_changed().is_ok()
+    }
+
+    /// Returns when the thread has ended, which is only ever by a panic while the handle exists.
+    pub fn ended(&self) -> impl Future<Output = ()> + use<> {
+        let mut alive = self.alive.clone();
+        async move { while alive.changed().await.is_ok() {} }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.wake.notify_one();
+    }
+}
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // No code panics between two related changes of the state, so it is never half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// A place in the queue is free when one of the running requests ends.
+    fn retry_after(&self) -> Duration {
+        let slots = self.scheduler.slots().count().max(1);
+        let seconds = self.typical_duration.as_secs_f64() / slots as f64;
+        Duration::from_secs(seconds.ceil().clamp(1.0, 600.0) as u64)
+    }
+
+    pub(super) fn record_duration(&mut self, duration: Duration) {
+        self.typical_duration = self.typical_duration.mul_f64(0.8) + duration.mul_f64(0.2);
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.closed = true;
+        state.arrived.clear();
+        if std::thread::panicking() {
+            error!("the engine thread panicked; the server cannot go on");
+        }
+    }
+}
+
+/// A handle, and the thread's end of the line to it.
+fn connect(limits: Limits) -> (Handle, Line) {
+    let state = State {
+        scheduler: Scheduler::new(limits),
+        arrived: Vec::new(),
+        typical_duration: Duration::from_secs(5),
+        closed: false,
+    };
+    let shared = Arc::new(Shared { state: Mutex::new(state), wake: Condvar::new() });
+    let (ended, alive) = watch::channel(());
+    (Handle { shared: Arc::clone(&shared), alive }, Line { shared, _ended: ended })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generation::{Prompt, Report};
+    use crate::sampling::SamplingParameters;
+
+    fn request() -> GenerationRequest {
+        GenerationRequest {
+            prompt: Prompt::new(vec![1], 2).unwrap(),
+            max_tokens: 1,
+            sampling: SamplingParameters::default(),
+            stop: Vec::new(),
+            report: Report::default(),
+            cache_prompt: true,
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_thread_that_panicked() {
+        let (handle, line) = connect(Limits { slots: 1, queue: 1, rows: 1 });
+        let mut events = handle.submit(request()).unwrap();
+        assert!(handle.is_alive());
+        let ended = handle.ended();
+        let thread = std::thread::spawn(move || {
+            let _line = line;
+            panic!("as a kernel might");
+        });
+        assert!(thread.join().is_err());
+        ended.await;
+        assert!(!handle.is_alive());
+        assert!(events.recv().await.is_none());
+        assert_eq!(handle.submit(request()).unwrap_err(), SubmitError::Stopped);
+    }
+
+    #[test]
+    fn overload_is_answered_with_the_time_that_requests_took_lately() {
+        let (handle, _line) = connect(Limits { slots: 1, queue: 0, rows: 1 });
+        let _events = handle.submit(request()).unwrap();
+        let overloaded =
+            |seconds| SubmitError::Overloaded { waiting: 1, retry_after: Duration::from_secs(seconds) };
+        assert_eq!(handle.submit(request()).unwrap_err(), overloaded(5));
+        for _ in 0..100 {
+            handle.shared.lock().record_duration(Duration::from_millis(11_500));
+        }
+        assert_eq!(handle.submit(request()).unwrap_err(), overloaded(12));
+    }
+}

@@ -1,0 +1,18 @@
+//! The engine thread. [`GenerationRequest`](crate::generation::GenerationRequest)s flow in, [`Event`]s flow out.
+//!
+//! One thread owns the model, the KV cache and the compute threads, and runs step after step: take a
+//! [`Step`](crate::scheduler::Step) from the scheduler, run it through the model, sample, send what came out. Others reach it
+//! through [`Handle`], which shares nothing but the scheduler's lists with it; that lock is never held while something is computed.
+//!
+//! A request is cancelled by dropping its [`Events`]: the thread looks before each step. Events wait in an unbounded channel, so
+//! that a slow reader never stops the others; their number is bounded by the context.
+
+mod event;
+mod handle;
+mod sequence;
+#[path = "../worker/text.rs"]
+mod text;
+mod thread;
+
+pub use event::{Event, Events};
+pub use handle::{Handle, Status, SubmitError};

@@ -38,6 +38,8 @@ pub mod worker;
 
 pub mod engine;
 
-pub mod api;
+mod http;
+
+mod api;
 
 pub mod server;

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::error::ApiError;
-use super::reply::{self, Reply};
+use crate::http::reply::{self, Reply};
 use crate::worker::{Event, Events, Finish, Generation, Piece, Token};
 
 /// A checked request: what to generate and how to send it.

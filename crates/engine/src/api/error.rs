@@ -2,14 +2,13 @@
 //!
 //! The body has OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`.
 
-use std::time::Duration;
-
 use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::reply::{self, Reply};
 use crate::engine::PromptTooLong;
+use crate::http::refusal::Refusal;
+use crate::http::reply::{self, Reply};
 use crate::worker::SubmitError;
 
 /// Why a request gets no answer.
@@ -27,26 +26,14 @@ pub(super) enum ApiError {
     PromptTooLong(#[from] PromptTooLong),
     #[error("the chat template cannot render these messages: {0}")]
     Template(String),
-    #[error("the request body has more than {limit} bytes (see --max-body-bytes)")]
-    BodyTooLarge { limit: usize },
-    #[error("the request body was not complete after {} s", .0.as_secs())]
-    BodyTooSlow(Duration),
-    #[error("the request body ended early: {0}")]
-    BodyIncomplete(hyper::Error),
+    #[error(transparent)]
+    Http(#[from] Refusal),
     #[error("there is nothing at {path}")]
     NotFound { path: String },
     #[error("there is no model named {name:?} here")]
     ModelNotFound { name: String },
     #[error("{path} takes {allowed}, not {method}")]
     MethodNotAllowed { path: String, method: Method, allowed: Method },
-    #[error("an API key is needed: send the header `Authorization: Bearer KEY`")]
-    MissingKey,
-    #[error("this API key is not the one of this server")]
-    WrongKey,
-    #[error("pages of {origin} may not use this server; start it with --cors-origins {origin} to allow that")]
-    ForeignOrigin { origin: String },
-    #[error("this server answers on this machine only, and {host:?} is not one of its names")]
-    ForeignHost { host: String },
     /// The text that clients of llama-server look for.
     #[error("Loading model")]
     Loading,
@@ -81,21 +68,15 @@ impl ApiError {
             Self::PromptTooLong(_) => {
                 (StatusCode::BAD_REQUEST, "exceed_context_size_error", Some("exceed_context_size_error"))
             }
-            Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, REQUEST, Some("request_too_large")),
-            Self::BodyTooSlow(_) => (StatusCode::REQUEST_TIMEOUT, REQUEST, Some("request_timeout")),
-            Self::BodyIncomplete(_) => (StatusCode::BAD_REQUEST, REQUEST, Some("incomplete_body")),
+            Self::Http(refusal) => {
+                let (status, kind, code) = refusal.row();
+                (status, kind, Some(code))
+            }
             Self::NotFound { .. } => (StatusCode::NOT_FOUND, "not_found_error", Some("not_found")),
             Self::ModelNotFound { .. } => (StatusCode::NOT_FOUND, REQUEST, Some("model_not_found")),
             Self::MethodNotAllowed { .. } => {
                 (StatusCode::METHOD_NOT_ALLOWED, REQUEST, Some("method_not_allowed"))
             }
-            Self::MissingKey | Self::WrongKey => {
-                (StatusCode::UNAUTHORIZED, "authentication_error", Some("invalid_api_key"))
-            }
-            Self::ForeignOrigin { .. } => {
-                (StatusCode::FORBIDDEN, "permission_error", Some("origin_not_allowed"))
-            }
-            Self::ForeignHost { .. } => (StatusCode::FORBIDDEN, "permission_error", Some("host_not_allowed")),
             Self::Loading => (StatusCode::SERVICE_UNAVAILABLE, "unavailable_error", None),
             Self::Refused(SubmitError::Overloaded { .. }) => {
                 (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", Some("queue_full"))

@@ -1,23 +1,20 @@
 //! HTTP requests in, responses out: OpenAI's API and llama-server's.
 //!
-//! The way of a request through this module: [`guard`] (may this client ask?), the table of
+//! The way of a request through this module: [`Guard`] (may this client ask?), the table of
 //! endpoints below, [`body`] and [`fields`] (bounded, then checked field by field), a `read` that
 //! turns the fields into a [`Plan`], the worker, and [`answer`], which writes what comes back.
 //! Every refusal on that way is an [`ApiError`]. Nothing here computes anything that takes long
 //! on the threads that serve connections.
 
 mod answer;
-mod body;
 mod error;
 mod fields;
 mod generation;
-mod guard;
 mod llamacpp;
 mod messages;
 mod openai;
 mod probabilities;
 mod prompt;
-mod reply;
 mod usage;
 
 use std::sync::{Arc, OnceLock};
@@ -32,17 +29,18 @@ use tracing::debug;
 
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::http::body;
+use crate::http::guard::Guard;
+use crate::http::reply::{self, Reply};
 use crate::hub::{Progress, Stage};
 use answer::{Format, Plan};
 use error::ApiError;
 use fields::Fields;
-use guard::Guard;
 use llamacpp::{completion, props, tokens};
 use openai::{chat, completions, models};
-pub use reply::Reply;
 
 /// What all requests share.
-pub struct Api {
+pub(crate) struct Api {
     guard: Guard,
     max_body_bytes: usize,
     ping: Duration,
@@ -90,7 +88,7 @@ impl Api {
     /// For a server that can be reached from this machine only (`local`) or from others too. Until [`ready`](Self::ready),
     /// everything that needs the model is answered with 503; `stage` says what is missing.
     #[must_use]
-    pub fn new(config: &Config, local: bool, stage: watch::Receiver<Stage>) -> Self {
+    pub(crate) fn new(config: &Config, local: bool, stage: watch::Receiver<Stage>) -> Self {
         Self {
             guard: Guard::new(config, local),
             max_body_bytes: config.max_body_bytes,
@@ -101,12 +99,12 @@ impl Api {
     }
 
     /// The model is loaded.
-    pub fn ready(&self, engine: Engine) {
+    pub(crate) fn ready(&self, engine: Engine) {
         self.engine.set(Arc::new(engine)).ok();
     }
 
     /// Answers a request. Never fails: what goes wrong is an answer too.
-    pub async fn handle(&self, request: Request<Incoming>) -> Reply {
+    pub(crate) async fn handle(&self, request: Request<Incoming>) -> Reply {
         let started = Instant::now();
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let headers = request.headers().clone();

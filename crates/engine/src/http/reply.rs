@@ -10,27 +10,27 @@ use hyper::{Method, Response, StatusCode};
 use serde_json::Value;
 
 /// What a connection sends.
-pub type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
+pub(crate) type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// A JSON body.
-pub(super) fn json(status: StatusCode, body: &Value) -> Reply {
+pub(crate) fn json(status: StatusCode, body: &Value) -> Reply {
     reply(status, Some("application/json"), body.to_string())
 }
 
 /// A body for people.
-pub(super) fn text(body: &'static str) -> Reply {
+pub(crate) fn text(body: &'static str) -> Reply {
     reply(StatusCode::OK, Some("text/plain; charset=utf-8"), body)
 }
 
 /// No body, and the methods that this path takes.
-pub(super) fn options(method: &Method) -> Reply {
+pub(crate) fn options(method: &Method) -> Reply {
     let mut reply = reply(StatusCode::NO_CONTENT, None, "");
     reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allow(method)));
     reply
 }
 
 /// What the header `Allow` says for a path that takes `method`.
-pub(super) fn allow(method: &Method) -> &'static str {
+pub(crate) fn allow(method: &Method) -> &'static str {
     if *method == Method::GET { "GET, HEAD, OPTIONS" } else { "POST, OPTIONS" }
 }
 

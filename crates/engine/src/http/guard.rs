@@ -17,13 +17,13 @@ use hyper::header::{
 };
 use hyper::{Request, Uri};
 
-use super::error::ApiError;
+use super::refusal::Refusal;
 use super::reply::Reply;
 use crate::config::Config;
 
 /// The rules.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(crate) struct Guard {
     api_key: Option<String>,
     origins: Vec<String>,
     /// The name that the server was told to listen on.
@@ -33,7 +33,7 @@ pub(super) struct Guard {
 
 impl Guard {
     /// `local`: the server listens on loopback addresses only.
-    pub(super) fn new(config: &Config, local: bool) -> Self {
+    pub(crate) fn new(config: &Config, local: bool) -> Self {
         let origins: Vec<_> =
             config.cors_origins.iter().map(|origin| origin.trim().to_ascii_lowercase()).collect();
         Self {
@@ -45,7 +45,7 @@ impl Guard {
     }
 
     /// Refuses what a foreign page may have sent.
-    pub(super) fn check_page<B>(&self, request: &Request<B>) -> Result<(), ApiError> {
+    pub(crate) fn check_page<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
         let host =
             request.uri().host().or_else(|| header(request.headers(), HOST.as_str()).map(without_port));
         if let Some(host) = host
@@ -53,10 +53,10 @@ impl Guard {
             && !is_this_machine(host)
             && !host.eq_ignore_ascii_case(&self.name)
         {
-            return Err(ApiError::ForeignHost { host: host.to_owned() });
+            return Err(Refusal::ForeignHost { host: host.to_owned() });
         }
         match request.headers().get(ORIGIN) {
-            Some(origin) if !self.allows(origin) => Err(ApiError::ForeignOrigin {
+            Some(origin) if !self.allows(origin) => Err(Refusal::ForeignOrigin {
                 origin: String::from_utf8_lossy(origin.as_bytes()).into_owned(),
             }),
             _ => Ok(()),
@@ -64,16 +64,16 @@ impl Guard {
     }
 
     /// Refuses clients without the key.
-    pub(super) fn check_key(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+    pub(crate) fn check_key(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let Some(key) = &self.api_key else { return Ok(()) };
-        let header = header(headers, AUTHORIZATION.as_str()).ok_or(ApiError::MissingKey)?;
-        let (scheme, sent) = header.split_once(' ').ok_or(ApiError::MissingKey)?;
+        let header = header(headers, AUTHORIZATION.as_str()).ok_or(Refusal::MissingKey)?;
+        let (scheme, sent) = header.split_once(' ').ok_or(Refusal::MissingKey)?;
         let right = scheme.eq_ignore_ascii_case("bearer") && equal(sent.trim().as_bytes(), key.as_bytes());
-        if right { Ok(()) } else { Err(ApiError::WrongKey) }
+        if right { Ok(()) } else { Err(Refusal::WrongKey) }
     }
 
     /// Lets the page that sent the request read the reply.
-    pub(super) fn share(&self, request: &HeaderMap, reply: &mut Reply) {
+    pub(crate) fn share(&self, request: &HeaderMap, reply: &mut Reply) {
         let Some(origin) = request.get(ORIGIN).filter(|origin| self.allows(origin)) else { return };
         let headers = reply.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -81,7 +81,7 @@ impl Guard {
     }
 
     /// Answers a browser that asks before it sends a page's request.
-    pub(super) fn preflight(request: &HeaderMap, reply: &mut Reply) {
+    pub(crate) fn preflight(request: &HeaderMap, reply: &mut Reply) {
         let headers = reply.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
         headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));

@@ -10,7 +10,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 /// Fails when a write makes no progress for the given time. Reading waits as long as it takes:
 /// hyper has limits of its own for that.
-pub(super) struct Patience<S> {
+pub(crate) struct Patience<S> {
     stream: S,
     limit: Duration,
     deadline: Pin<Box<Sleep>>,
@@ -19,7 +19,7 @@ pub(super) struct Patience<S> {
 }
 
 impl<S: Unpin> Patience<S> {
-    pub(super) fn new(stream: S, limit: Duration) -> Self {
+    pub(crate) fn new(stream: S, limit: Duration) -> Self {
         Self { stream, limit, deadline: Box::pin(sleep(limit)), waiting: false }
     }
 

@@ -8,7 +8,7 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, EXPECT};
 
-use super::error::ApiError;
+use super::refusal::Refusal;
 
 /// Time in which a client must have sent the whole body.
 const TIME: Duration = Duration::from_secs(30);
@@ -18,22 +18,22 @@ const TIME: Duration = Duration::from_secs(30);
 const DRAIN: usize = 16;
 
 /// The whole body.
-pub(super) async fn read(request: Request<Incoming>, limit: usize) -> Result<Bytes, ApiError> {
+pub(crate) async fn read(request: Request<Incoming>, limit: usize) -> Result<Bytes, Refusal> {
     let announced =
         request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: usize| length > limit) && request.headers().contains_key(EXPECT) {
         // This client waits for permission to send: refuse before it does.
-        return Err(ApiError::BodyTooLarge { limit });
+        return Err(Refusal::BodyTooLarge { limit });
     }
     let read = read_frames(request.into_body(), limit);
-    tokio::time::timeout(TIME, read).await.unwrap_or(Err(ApiError::BodyTooSlow(TIME)))
+    tokio::time::timeout(TIME, read).await.unwrap_or(Err(Refusal::BodyTooSlow(TIME)))
 }
 
-async fn read_frames(mut body: Incoming, limit: usize) -> Result<Bytes, ApiError> {
+async fn read_frames(mut body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
     let mut bytes = BytesMut::new();
     let mut length = 0_usize;
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(ApiError::BodyIncomplete)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(Refusal::BodyIncomplete)?.into_data() else { continue };
         length += data.len();
         if length <= limit {
             bytes.extend_from_slice(&data);
@@ -41,5 +41,5 @@ async fn read_frames(mut body: Incoming, limit: usize) -> Result<Bytes, ApiError
             break;
         }
     }
-    if length > limit { Err(ApiError::BodyTooLarge { limit }) } else { Ok(bytes.freeze()) }
+    if length > limit { Err(Refusal::BodyTooLarge { limit }) } else { Ok(bytes.freeze()) }
 }

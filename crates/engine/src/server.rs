@@ -1,9 +1,6 @@
 //! Connections in, [`Api`] in the middle, an orderly end: everything that is bounded by time or
 //! number here is bounded for the sake of the other clients.
 
-mod listener;
-mod patience;
-
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
@@ -21,9 +18,9 @@ use tracing::{debug, info, warn};
 use crate::api::Api;
 use crate::config::Config;
 use crate::engine::Engine;
+pub use crate::http::listener::Listener;
+use crate::http::patience::Patience;
 use crate::hub::Stage;
-pub use listener::Listener;
-use patience::Patience;
 
 /// Time to send the head of a request, and to keep a connection without one. Longer than the
 /// pools of common clients keep theirs, so that it is the client that closes an idle connection.

@@ -135,6 +135,11 @@ impl ApiError {
             Self::Refused(SubmitError::Overloaded { retry_after, .. }) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs()));
             }
+            Self::Http(refusal) => {
+                if let Some(time) = refusal.retry_after() {
+                    headers.insert(RETRY_AFTER, HeaderValue::from(time.as_secs()));
+                }
+            }
             Self::Loading => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(1));
             }

@@ -20,9 +20,8 @@ mod usage;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use hyper::body::Incoming;
 use hyper::header::ACCESS_CONTROL_REQUEST_METHOD;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tracing::debug;
@@ -30,7 +29,9 @@ use tracing::debug;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::http::body;
+use crate::http::connection::Request;
 use crate::http::guard::Guard;
+use crate::http::refusal::Refusal;
 use crate::http::reply::{self, Reply};
 use crate::hub::{Progress, Stage};
 use answer::{Format, Plan};
@@ -103,18 +104,18 @@ impl Api {
         self.engine.set(Arc::new(engine)).ok();
     }
 
-    /// Answers a request. Never fails: what goes wrong is an answer too.
-    pub(crate) async fn handle(&self, request: Request<Incoming>) -> Reply {
+    /// Answers a request. Never fails: what goes wrong is an answer too. On a `reserved` connection it must cost nothing.
+    pub(crate) async fn handle(&self, request: Request, reserved: bool) -> Reply {
         let started = Instant::now();
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let headers = request.headers().clone();
-        let mut reply = self.respond(request).await.unwrap_or_else(ApiError::into_reply);
+        let mut reply = self.respond(request, reserved).await.unwrap_or_else(ApiError::into_reply);
         self.guard.share(&headers, &mut reply);
         debug!(%method, path, status = reply.status().as_u16(), time = ?started.elapsed(), "request");
         reply
     }
 
-    async fn respond(&self, request: Request<Incoming>) -> Result<Reply, ApiError> {
+    async fn respond(&self, request: Request, reserved: bool) -> Result<Reply, ApiError> {
         self.guard.check_page(&request)?;
         let path = request.uri().path().to_owned();
         let (method, endpoint) = endpoint(&path).ok_or_else(|| ApiError::NotFound { path: path.clone() })?;
@@ -128,9 +129,16 @@ impl Api {
         // hyper leaves out the body of an answer to HEAD.
         let asked = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
         if *asked != method {
-            return Err(ApiError::MethodNotAllowed { path, method: asked.clone(), allowed: method });
+            return Err(ApiError::MethodNotAllowed {
+                path,
+                method: request.method().clone(),
+                allowed: method,
+            });
         }
         if !matches!(endpoint, Endpoint::Root | Endpoint::Health) {
+            if reserved {
+                return Err(Refusal::Crowded.into());
+            }
             self.guard.check_key(request.headers())?;
         }
         match endpoint {
@@ -177,7 +185,7 @@ impl Api {
     /// Has an answer generated.
     async fn generate<F: Format>(
         &self,
-        request: Request<Incoming>,
+        request: Request,
         read: fn(&Fields, &Engine) -> Result<Plan<F>, ApiError>,
     ) -> Result<Reply, ApiError> {
         let Plan { generation, format, stream } = self.read(request, read).await?;
@@ -193,7 +201,7 @@ impl Api {
     /// and tokenize a lot of text.
     async fn read<T: Send + 'static>(
         &self,
-        request: Request<Incoming>,
+        request: Request,
         read: fn(&Fields, &Engine) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
         let engine = Arc::clone(self.engine()?);

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use hyper::Request;
-use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, EXPECT};
 
+use super::connection::{Request, RequestBody};
 use super::refusal::Refusal;
 
 /// Time in which a client must have sent the whole body.
@@ -18,7 +17,7 @@ const TIME: Duration = Duration::from_secs(30);
 const DRAIN: usize = 16;
 
 /// The whole body.
-pub(crate) async fn read(request: Request<Incoming>, limit: usize) -> Result<Bytes, Refusal> {
+pub(crate) async fn read(request: Request, limit: usize) -> Result<Bytes, Refusal> {
     let announced =
         request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: usize| length > limit) && request.headers().contains_key(EXPECT) {
@@ -29,7 +28,7 @@ pub(crate) async fn read(request: Request<Incoming>, limit: usize) -> Result<Byt
     tokio::time::timeout(TIME, read).await.unwrap_or(Err(Refusal::BodyTooSlow(TIME)))
 }
 
-async fn read_frames(mut body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
+async fn read_frames(mut body: RequestBody, limit: usize) -> Result<Bytes, Refusal> {
     let mut bytes = BytesMut::new();
     let mut length = 0_usize;
     while let Some(frame) = body.frame().await {

@@ -2,8 +2,12 @@
 //! refusal is written. It comes before the protocols and uses nothing of them.
 
 pub(crate) mod body;
+pub(crate) mod connection;
+mod exchange;
 pub(crate) mod guard;
 pub(crate) mod listener;
-pub(crate) mod patience;
+mod patience;
+pub(crate) mod places;
 pub(crate) mod refusal;
 pub(crate) mod reply;
+mod socket;

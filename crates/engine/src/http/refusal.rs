@@ -21,6 +21,8 @@ pub(crate) enum Refusal {
     ForeignOrigin { origin: String },
     #[error("this server answers on this machine only, and {host:?} is not one of its names")]
     ForeignHost { host: String },
+    #[error("all connections of this server are busy; try again later")]
+    Crowded,
 }
 
 impl Refusal {
@@ -36,6 +38,15 @@ impl Refusal {
             }
             Self::ForeignOrigin { .. } => (StatusCode::FORBIDDEN, "permission_error", "origin_not_allowed"),
             Self::ForeignHost { .. } => (StatusCode::FORBIDDEN, "permission_error", "host_not_allowed"),
+            Self::Crowded => (StatusCode::SERVICE_UNAVAILABLE, "unavailable_error", "too_many_connections"),
+        }
+    }
+
+    /// When it is worth to try again.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Crowded => Some(Duration::from_secs(1)),
+            _ => None,
         }
     }
 }

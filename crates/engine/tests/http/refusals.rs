@@ -10,7 +10,7 @@ const CHAT: &str = "/v1/chat/completions";
 
 /// Checks OpenAI's shape of an error and returns it.
 #[track_caller]
-fn error(reply: &Reply, status: u16) -> Value {
+pub(crate) fn error(reply: &Reply, status: u16) -> Value {
     assert_eq!(reply.status.as_u16(), status, "{}", reply.text);
     assert_eq!(reply.header("content-type"), "application/json");
     let error = reply.json()["error"].take();

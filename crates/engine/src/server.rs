@@ -27,7 +27,7 @@ pub async fn run(config: &Config, listener: Listener, shutdown: impl Future<Outp
     }
     let (stages, stage) = watch::channel(Stage::default());
     let local = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
-    let api = Arc::new(Api::new(config, local, stage));
+    let api = Arc::new(Api::new(config, local, stage).context("cannot start a thread")?);
     let end = async {
         tokio::select! {
             () = shutdown => Ok(()),

@@ -7,6 +7,7 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::engine::PromptTooLong;
+use crate::http::admission::NotDone;
 use crate::http::refusal::Refusal;
 use crate::http::reply::{self, Reply};
 use crate::worker::SubmitError;
@@ -59,6 +60,7 @@ impl ApiError {
     fn row(&self) -> (StatusCode, &'static str, Option<&'static str>) {
         const REQUEST: &str = "invalid_request_error";
         match self {
+            Self::Http(refusal) => (refusal.status(), REQUEST, None),
             Self::MalformedJson(_) => (StatusCode::BAD_REQUEST, REQUEST, Some("invalid_json")),
             Self::Invalid { .. } | Self::Template(_) => {
                 (StatusCode::BAD_REQUEST, REQUEST, Some("invalid_value"))
@@ -67,10 +69,6 @@ impl ApiError {
             Self::Unsupported { .. } => (StatusCode::BAD_REQUEST, REQUEST, Some("unsupported_parameter")),
             Self::PromptTooLong(_) => {
                 (StatusCode::BAD_REQUEST, "exceed_context_size_error", Some("exceed_context_size_error"))
-            }
-            Self::Http(refusal) => {
-                let (status, kind, code) = refusal.row();
-                (status, kind, Some(code))
             }
             Self::NotFound { .. } => (StatusCode::NOT_FOUND, "not_found_error", Some("not_found")),
             Self::ModelNotFound { .. } => (StatusCode::NOT_FOUND, REQUEST, Some("model_not_found")),
@@ -101,6 +99,9 @@ impl ApiError {
 
     /// The error as JSON: the body of a response, or an event in a stream that has begun.
     pub(super) fn to_json(&self) -> Value {
+        if let Self::Http(refusal) = self {
+            return refusal.to_json();
+        }
         let (_, kind, code) = self.row();
         let mut error = json!({
             "message": self.to_string(),
@@ -149,5 +150,14 @@ impl ApiError {
             _ => {}
         }
         reply
+    }
+}
+
+impl From<NotDone> for ApiError {
+    fn from(reason: NotDone) -> Self {
+        match reason {
+            NotDone::Busy => Refusal::Busy.into(),
+            NotDone::Panicked(message) => Self::Failed(message),
+        }
     }
 }

@@ -17,6 +17,7 @@ mod probabilities;
 mod prompt;
 mod usage;
 
+use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -28,11 +29,14 @@ use tracing::debug;
 
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::http::body;
+use crate::http::admission::{self, Admission};
+use crate::http::body::Bodies;
 use crate::http::connection::Request;
+use crate::http::escapes;
 use crate::http::guard::Guard;
 use crate::http::refusal::Refusal;
 use crate::http::reply::{self, Reply};
+use crate::http::request_head;
 use crate::hub::{Progress, Stage};
 use answer::{Format, Plan};
 use error::ApiError;
@@ -40,10 +44,18 @@ use fields::Fields;
 use llamacpp::{completion, props, tokens};
 use openai::{chat, completions, models};
 
+/// Threads that parse, render and tokenize; they take time from those that compute.
+const TEXT_THREADS: usize = 2;
+/// Requests that may wait for them, at least.
+const TEXTS_WAITING: usize = 64;
+/// For how long.
+const TEXT_PATIENCE: Duration = Duration::from_secs(10);
+
 /// What all requests share.
 pub(crate) struct Api {
     guard: Guard,
-    max_body_bytes: usize,
+    bodies: Bodies,
+    admission: Admission,
     ping: Duration,
     /// What the engine does before it is there.
     stage: watch::Receiver<Stage>,
@@ -88,15 +100,21 @@ fn endpoint(path: &str) -> Option<(Method, Endpoint<'_>)> {
 impl Api {
     /// For a server that can be reached from this machine only (`local`) or from others too. Until [`ready`](Self::ready),
     /// everything that needs the model is answered with 503; `stage` says what is missing.
-    #[must_use]
-    pub(crate) fn new(config: &Config, local: bool, stage: watch::Receiver<Stage>) -> Self {
-        Self {
+    pub(crate) fn new(config: &Config, local: bool, stage: watch::Receiver<Stage>) -> io::Result<Self> {
+        let limits = admission::Limits {
+            threads: TEXT_THREADS,
+            // Whoever may wait for the engine may wait for this as well.
+            waiting: config.queue.max(TEXTS_WAITING),
+            patience: TEXT_PATIENCE,
+        };
+        Ok(Self {
             guard: Guard::new(config, local),
-            max_body_bytes: config.max_body_bytes,
+            bodies: Bodies::new(config.max_body_bytes),
+            admission: Admission::new(limits)?,
             ping: config.sse_ping_interval,
             stage,
             engine: OnceLock::new(),
-        }
+        })
     }
 
     /// The model is loaded.
@@ -116,6 +134,7 @@ impl Api {
     }
 
     async fn respond(&self, request: Request, reserved: bool) -> Result<Reply, ApiError> {
+        request_head::check(&request)?;
         self.guard.check_page(&request)?;
         let path = request.uri().path().to_owned();
         let (method, endpoint) = endpoint(&path).ok_or_else(|| ApiError::NotFound { path: path.clone() })?;
@@ -145,7 +164,7 @@ impl Api {
             Endpoint::Root => Ok(reply::text("bitnet-engine is running\n")),
             Endpoint::Health => self.health(),
             Endpoint::Models => Ok(ok(&models::list(&self.engine()?.about))),
-            Endpoint::Model(name) => Ok(ok(&models::get(&self.engine()?.about, name)?)),
+            Endpoint::Model(name) => Ok(ok(&models::get(&self.engine()?.about, &escapes::decode(name)?)?)),
             Endpoint::Props => Ok(ok(&props::props(self.engine()?)?)),
             Endpoint::Slots => Ok(ok(&props::slots(self.engine()?))),
             Endpoint::ChatCompletions => self.generate(request, chat::read).await,
@@ -197,17 +216,15 @@ impl Api {
         }
     }
 
-    /// Reads the body, and applies `read` to its fields: on another thread, since it may render
-    /// and tokenize a lot of text.
+    /// Reads the body, and applies `read` to its fields once it is admitted: it may render and tokenize a lot of text.
     async fn read<T: Send + 'static>(
         &self,
         request: Request,
         read: fn(&Fields, &Engine) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
         let engine = Arc::clone(self.engine()?);
-        let body = body::read(request, self.max_body_bytes).await?;
-        let reading = tokio::task::spawn_blocking(move || read(&Fields::parse(&body)?, &engine));
-        reading.await.unwrap_or_else(|panic| Err(ApiError::Failed(panic.to_string())))
+        let body = self.bodies.read(request.into_body()).await?;
+        self.admission.run(move |_| read(&Fields::parse(&body)?, &engine)).await?
     }
 }
 

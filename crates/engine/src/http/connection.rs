@@ -25,14 +25,12 @@ use super::exchange::{Answering, During, Exchange, Receiving, Stage};
 use super::patience::{Impatient, Limits};
 use super::places::Place;
 use super::reply::Reply;
+use super::request_head::{Explained, MAX_HEAD, MAX_HEADERS};
 use super::socket::Socket;
 
 /// Time to send the head of a request, and to keep a connection without one. Longer than the
 /// pools of common clients keep theirs, so that it is the client that closes an idle connection.
 const HEAD_TIME: Duration = Duration::from_secs(120);
-
-/// Bytes of the head of a request.
-const HEAD_BYTES: usize = 64 << 10;
 
 /// What a client has time for: to take something of what is ready for it, and to close after we have.
 const PATIENCE: Limits = Limits {
@@ -67,9 +65,12 @@ pub(crate) async fn serve<F: Future<Output = Reply>>(
             Ok::<_, Infallible>(finish(answer.await, answering, &place))
         }
     });
-    let io = TokioIo::new(Impatient::new(socket.clone(), PATIENCE));
+    let io = TokioIo::new(Explained::new(Impatient::new(socket.clone(), PATIENCE)));
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD_BYTES);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS);
     let mut connection = pin!(http.serve_connection(io, service));
 
     let mut left = pin!(socket.clone().left());

@@ -46,13 +46,9 @@ impl Guard {
 
     /// Refuses what a foreign page may have sent.
     pub(crate) fn check_page<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
-        let host =
-            request.uri().host().or_else(|| header(request.headers(), HOST.as_str()).map(without_port));
-        if let Some(host) = host
-            && self.check_host
-            && !is_this_machine(host)
-            && !host.eq_ignore_ascii_case(&self.name)
-        {
+        // A target may name a host as well, which then counts; a header that says something else is no reason to trust it.
+        let named = [request.uri().host(), host(request.headers())?.map(without_port)];
+        if let Some(host) = named.into_iter().flatten().find(|host| !self.is_our_name(host)) {
             return Err(Refusal::ForeignHost { host: host.to_owned() });
         }
         match request.headers().get(ORIGIN) {
@@ -90,6 +86,10 @@ impl Guard {
         }
     }
 
+    fn is_our_name(&self, host: &str) -> bool {
+        !self.check_host || is_this_machine(host) || host.eq_ignore_ascii_case(&self.name)
+    }
+
     fn allows(&self, origin: &HeaderValue) -> bool {
         let Ok(origin) = origin.to_str().map(str::to_ascii_lowercase) else { return false };
         self.origins.iter().any(|allowed| match allowed.as_str() {
@@ -103,6 +103,13 @@ impl Guard {
             listed => listed == origin,
         })
     }
+}
+
+/// What the header says, if it can mean one thing only.
+fn host(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let mut all = headers.get_all(HOST).iter();
+    let first = all.next().map(HeaderValue::to_str).transpose().map_err(|_| Refusal::MalformedHost)?;
+    if all.next().is_some() { Err(Refusal::MalformedHost) } else { Ok(first) }
 }
 
 /// An address cannot be rebound, whatever it is; a name can, unless it is local by definition.
@@ -168,6 +175,32 @@ mod tests {
             ("", false),
         ] {
             check_page(&guard, "host", host, allowed);
+        }
+    }
+
+    #[test]
+    fn a_host_that_can_mean_two_things_is_refused_everywhere() {
+        for guard in [guard(&[], true), guard(&["--host", "0.0.0.0"], false)] {
+            let two = request(&[("host", "localhost"), ("host", "localhost")]);
+            assert!(matches!(guard.check_page(&two), Err(Refusal::MalformedHost)));
+            let mut not_ascii = request(&[]);
+            not_ascii.headers_mut().insert(HOST, HeaderValue::from_bytes(b"evil.example\xff").unwrap());
+            assert!(matches!(guard.check_page(&not_ascii), Err(Refusal::MalformedHost)));
+        }
+    }
+
+    #[test]
+    fn a_host_in_the_target_must_be_ours_and_so_must_the_header_beside_it() {
+        let guard = guard(&[], true);
+        for (target, header, allowed) in [
+            ("http://localhost:1/health", "localhost", true),
+            ("http://evil.example/health", "localhost", false),
+            ("http://localhost/health", "evil.example", false),
+            ("http://localhost@evil.example/health", "localhost", false),
+        ] {
+            let mut request = request(&[("host", header)]);
+            *request.uri_mut() = target.parse().unwrap();
+            assert_eq!(guard.check_page(&request).is_ok(), allowed, "{target} {header}");
         }
     }
 

@@ -146,7 +146,7 @@ mod tests {
         assert!(timeout(Duration::from_millis(50), &mut write).await.is_err());
         assert!(socket.write_waits());
         let mut received = Vec::new();
-        let (_, read) = tokio::join!(write, client.read_to_end(&mut received));
+        let ((), read) = tokio::join!(write, client.read_to_end(&mut received));
         read.unwrap();
         assert!(received == bytes && !socket.write_waits());
         client.write_all(b"bye").await.unwrap();

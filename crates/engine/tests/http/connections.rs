@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use serde_json::json;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
-use super::client::{Reply, request};
+use super::client::Reply;
 use super::lifecycle::{endless_model, is_idle};
 use super::raw::{Raw, ask};
 use super::refusals::error;
-use super::server::{MODEL, Server};
+use super::server::Server;
 
 const HALF_A_HEAD: &str = "GET /health HTTP/1.1\r\nhost: local";
 
@@ -81,7 +83,7 @@ async fn refused_while_sending(server: &Server, head: &str, status: u16) -> Repl
     let mut raw = Raw::open(server).await;
     raw.send(format!("{head}\r\nhost: localhost\r\ncontent-length: {BODY}\r\n\r\n")).await;
     for _ in 0..48 {
-        raw.send([b' '; BODY / 48]).await;
+        raw.send(vec![b' '; BODY / 48]).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let reply = raw.answer().await;
@@ -120,4 +122,76 @@ async fn at_the_end_nobody_waits_for_requests_that_are_not_complete() {
     server.stop();
     server.ended().await.unwrap();
     drop((half_a_head, half_a_body));
+}
+
+#[tokio::test]
+async fn a_head_that_cannot_be_read_is_refused_with_a_sentence() {
+    let server = Server::start(&[]).await;
+    let large = "x".repeat(300_000);
+    for (head, status, code) in [
+        ("GET / HTTP/1.1\r\nno colon\r\n\r\n".to_owned(), 400, "invalid_head"),
+        (format!("GET / HTTP/1.1\r\nhost: localhost\r\ncookie: {large}\r\n\r\n"), 431, "head_too_large"),
+        (format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101)), 431, "head_too_large"),
+    ] {
+        assert_eq!(error(&ask(&server, head).await, status)["code"], code);
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_ours_is_refused_however_it_is_said() {
+    let server = Server::start(&[]).await;
+    for (target, hosts, refused) in [
+        ("/health", &b"host: evil.example\r\n"[..], Some(403)),
+        ("/health", b"host: evil.example\xff\r\n", Some(400)),
+        ("/health", b"host: localhost\r\nhost: evil.example\r\n", Some(400)),
+        ("/health", b"host: evil.example\r\nhost: localhost\r\n", Some(400)),
+        ("http://evil.example/health", b"host: localhost\r\n", Some(403)),
+        ("http://localhost/health", b"host: evil.example\r\n", Some(403)),
+        ("http://localhost/health", b"host: localhost\r\n", None),
+        ("/health", b"host: localhost\r\n", None),
+    ] {
+        let line = format!("GET {target} HTTP/1.1\r\nconnection: close\r\n");
+        let reply = ask(&server, [line.as_bytes(), hosts, b"\r\n"].concat()).await;
+        match refused {
+            Some(status) => _ = error(&reply, status),
+            None => assert_eq!(reply.status, StatusCode::OK),
+        }
+    }
+}
+
+#[tokio::test]
+async fn bodies_beyond_what_all_may_take_together_are_refused_and_the_others_answered() {
+    let server = Server::start(&[]).await;
+    let text = json!({ "prompt": "a", "n_predict": 1, "user": "x".repeat(4_000_000) }).to_string();
+    let (complete, told) = watch::channel(false);
+    let mut clients = JoinSet::new();
+    for _ in 0..12 {
+        let (mut raw, mut told, text) = (Raw::open(&server).await, told.clone(), text.clone());
+        clients.spawn(async move {
+            let head = "POST /completion HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n";
+            raw.send(format!("{head}content-length: {}\r\n\r\n", text.len())).await;
+            let (last, first) = text.as_bytes().split_last().unwrap();
+            raw.send(first).await;
+            tokio::select! {
+                // It is refused before it is complete.
+                readable = raw.0.readable() => readable.unwrap(),
+                () = async { drop(told.wait_for(|complete| *complete).await.unwrap()) } => {
+                    raw.send([*last]).await;
+                }
+            }
+            raw.answer().await
+        });
+    }
+    for _ in 0..4 {
+        let refused = clients.join_next().await.unwrap().unwrap();
+        assert_eq!(error(&refused, 503)["code"], "too_much_text");
+        assert_eq!(refused.header("retry-after"), "1");
+    }
+    // Beside eight bodies that take all the room.
+    server.ask("/completion", &json!({ "prompt": "a", "n_predict": 1 })).await;
+    complete.send(true).unwrap();
+    while let Some(answer) = clients.join_next().await {
+        let answer = answer.unwrap();
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use serde_json::json;
+use tokio::net::TcpSocket;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -37,6 +38,20 @@ async fn the_connection_that_is_idle_for_longest_gives_way_to_the_next() {
     assert_eq!(server.get("/v1/models").await.status, StatusCode::OK);
     let answer = String::from_utf8(first.rest().await).unwrap();
     assert!(answer.ends_with("bitnet-engine is running\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn one_address_does_not_push_out_another() {
+    let server = Server::start(&["--max-connections", "8"]).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = Raw(socket.connect(server.address).await.unwrap());
+    other.send("GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    let _idle = idle(&server, 100).await;
+    assert_eq!(server.get("/").await.status, StatusCode::OK);
+    other.send("GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await;
+    let answers = String::from_utf8(other.rest().await).unwrap();
+    assert_eq!(answers.matches("bitnet-engine is running\n").count(), 2, "{answers}");
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! HTTP requests in, responses out: OpenAI's API and llama-server's.
 //!
 //! The way of a request through this module: [`Guard`] (may this client ask?), the table of
-//! endpoints below, [`body`] and [`fields`] (bounded, then checked field by field), a `read` that
-//! turns the fields into a [`Plan`], the worker, and [`answer`], which writes what comes back.
+//! endpoints below, [`Bodies`] (bounded), [`Admission`] (a permit before anything that costs time), [`fields`] (checked one by
+//! one), a `read` that turns the fields into a [`Plan`], the worker, and [`answer`], which writes what comes back.
 //! Every refusal on that way is an [`ApiError`]. Nothing here computes anything that takes long
 //! on the threads that serve connections.
 

@@ -40,6 +40,8 @@ pub mod serving;
 
 pub mod engine;
 
-pub mod api;
+mod http;
+
+mod api;
 
 pub mod server;

@@ -2,9 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails has to fail its test")]
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/nano64/model-i2_s.gguf");
 
@@ -55,6 +56,26 @@ fn serve(command: &mut Command) -> (Server, String) {
         }
     }
     (Server(server), port)
+}
+
+#[test]
+fn seven_hundred_connections_that_ask_for_nothing_do_not_keep_out_who_asks() {
+    let (_server, port) = serve(&mut program(&["-m", MODEL]));
+    let connect = || TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+    let mut idle = Vec::new();
+    for index in 0..700 {
+        let mut stream = connect();
+        if index % 2 == 1 {
+            stream.write_all(b"GET /health HTTP/1.1\r\nhost: local").unwrap();
+        }
+        idle.push(stream);
+    }
+    let mut client = connect();
+    client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    client.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer:?}");
 }
 
 #[test]

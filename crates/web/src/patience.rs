@@ -22,6 +22,8 @@ pub struct Limits {
     pub silence: Duration,
     /// To close after we have, in all.
     pub linger: Duration,
+    /// Bytes that it may send meanwhile.
+    pub discarded: usize,
 }
 
 /// `stream`, except that a write fails with [`io::ErrorKind::TimedOut`] when it makes no progress for `write`, and that a
@@ -40,6 +42,8 @@ pub struct Impatient<S> {
 struct Lingering {
     timer: Pin<Box<Sleep>>,
     deadline: Instant,
+    /// Bytes that came since.
+    discarded: usize,
 }
 
 impl<S> Impatient<S> {
@@ -101,19 +105,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
         if lingering.is_none() {
             ready!(Pin::new(&mut *stream).poll_shutdown(context))?;
         }
-        let Lingering { timer, deadline } = lingering.get_or_insert_with(|| Lingering {
+        let Lingering { timer, deadline, discarded } = lingering.get_or_insert_with(|| Lingering {
             timer: Box::pin(sleep(limits.silence)),
             deadline: Instant::now() + limits.linger,
+            discarded: 0,
         });
         let mut bytes = [0; 4096];
         loop {
             // Reading may use up what this task is granted, and then the timer is never asked.
-            if Instant::now() >= *deadline {
+            if Instant::now() >= *deadline || *discarded > limits.discarded {
                 return Poll::Ready(Ok(()));
             }
             let mut buffer = ReadBuf::new(&mut bytes);
             match Pin::new(&mut *stream).poll_read(context, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    *discarded += buffer.filled().len();
                     timer.as_mut().reset((Instant::now() + limits.silence).min(*deadline));
                 }
                 // It has closed, in order or not: there is nothing left to wait for.
@@ -134,6 +140,7 @@ mod tests {
         write: Duration::from_millis(50),
         silence: Duration::from_millis(1200),
         linger: Duration::from_millis(2400),
+        discarded: 1 << 10,
     };
 
     #[tokio::test]
@@ -183,5 +190,9 @@ mod tests {
             }
         };
         check(sends_for_ever, LIMITS.linger).await;
+        let sends_too_much = async |mut theirs: DuplexStream| {
+            while theirs.write_all(&[0; 64]).await.is_ok() {}
+        };
+        check(sends_too_much, Duration::ZERO).await;
     }
 }

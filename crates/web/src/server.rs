@@ -45,6 +45,7 @@ const PATIENCE: Limits = Limits {
     write: Duration::from_secs(30),
     silence: Duration::from_secs(1),
     linger: Duration::from_secs(10),
+    discarded: 64 << 20,
 };
 
 type Response = hyper::Response<UnsyncBoxBody<Bytes, Infallible>>;

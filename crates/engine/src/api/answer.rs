@@ -12,9 +12,9 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use tokio::time::timeout;
 
 use super::error::ApiError;
-use super::reply::{self, Reply};
-use super::sse;
 use crate::generation::{Finish, GenerationRequest, Piece, Token};
+use crate::http::reply::{self, Reply};
+use crate::http::sse;
 use crate::serving::{Event, Events, SubmitError};
 
 /// A checked request: what to generate and how to send it.

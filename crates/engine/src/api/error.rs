@@ -3,14 +3,15 @@
 //! The body has OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`.
 
 use std::fmt::Display;
-use std::time::Duration;
 
 use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
 use hyper::{Method, StatusCode};
 use serde::Serialize;
 
-use super::reply::{self, Reply};
 use crate::generation::InvalidPrompt;
+use crate::http::admission::NotDone;
+use crate::http::refusal::{Code, ErrorBody, ErrorObject, Refusal};
+use crate::http::reply::{self, Reply};
 use crate::serving::SubmitError;
 
 /// Why a request gets no answer.
@@ -28,26 +29,14 @@ pub(super) enum ApiError {
     InvalidPrompt(#[from] InvalidPrompt),
     #[error("the chat template cannot render these messages: {0}")]
     Template(String),
-    #[error("the request body has more than {limit} bytes (see --max-body-bytes)")]
-    BodyTooLarge { limit: usize },
-    #[error("the request body was not complete after {} s", .0.as_secs())]
-    BodyTooSlow(Duration),
-    #[error("the request body ended early: {0}")]
-    BodyIncomplete(hyper::Error),
+    #[error(transparent)]
+    Http(#[from] Refusal),
     #[error("there is nothing at {path}")]
     NotFound { path: String },
     #[error("there is no model named {name:?} here")]
     ModelNotFound { name: String },
     #[error("{path} takes {allowed}, not {method}")]
     MethodNotAllowed { path: String, method: Method, allowed: Method },
-    #[error("an API key is needed: send the header `Authorization: Bearer KEY`")]
-    MissingKey,
-    #[error("this API key is not the one of this server")]
-    WrongKey,
-    #[error("pages of {origin} may not use this server; start it with --cors-origins {origin} to allow that")]
-    ForeignOrigin { origin: String },
-    #[error("this server answers on this machine only, and {host:?} is not one of its names")]
-    ForeignHost { host: String },
     /// The text that clients of llama-server look for.
     #[error("Loading model")]
     Loading,
@@ -61,33 +50,6 @@ pub(super) enum ApiError {
 fn problem_of(field: &str, problem: &str) -> String {
     let colon = if problem.starts_with("must ") || problem.starts_with("cannot ") { "" } else { ":" };
     format!("`{field}`{colon} {problem}")
-}
-
-/// The body of a refusal, or an event in a stream that has begun.
-#[derive(Debug, Serialize)]
-pub(super) struct ErrorBody {
-    error: ErrorObject,
-}
-
-#[derive(Debug, Serialize)]
-struct ErrorObject {
-    message: String,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    param: Option<String>,
-    code: Option<Code>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    n_prompt_tokens: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    n_ctx: Option<usize>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-enum Code {
-    Name(&'static str),
-    /// As llama-server has it: its clients compare this number.
-    Status(u16),
 }
 
 impl ApiError {
@@ -104,6 +66,10 @@ impl ApiError {
     fn row(&self) -> (StatusCode, &'static str, Option<&'static str>) {
         const REQUEST: &str = "invalid_request_error";
         match self {
+            Self::Http(refusal) => {
+                let (status, kind, code) = refusal.row();
+                (status, kind, Some(code))
+            }
             Self::MalformedJson(_) => (StatusCode::BAD_REQUEST, REQUEST, Some("invalid_json")),
             Self::Invalid { .. } | Self::Template(_) | Self::InvalidPrompt(InvalidPrompt::Empty) => {
                 (StatusCode::BAD_REQUEST, REQUEST, Some("invalid_value"))
@@ -113,21 +79,11 @@ impl ApiError {
             Self::InvalidPrompt(InvalidPrompt::TooLong { .. }) => {
                 (StatusCode::BAD_REQUEST, "exceed_context_size_error", Some("exceed_context_size_error"))
             }
-            Self::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, REQUEST, Some("request_too_large")),
-            Self::BodyTooSlow(_) => (StatusCode::REQUEST_TIMEOUT, REQUEST, Some("request_timeout")),
-            Self::BodyIncomplete(_) => (StatusCode::BAD_REQUEST, REQUEST, Some("incomplete_body")),
             Self::NotFound { .. } => (StatusCode::NOT_FOUND, "not_found_error", Some("not_found")),
             Self::ModelNotFound { .. } => (StatusCode::NOT_FOUND, REQUEST, Some("model_not_found")),
             Self::MethodNotAllowed { .. } => {
                 (StatusCode::METHOD_NOT_ALLOWED, REQUEST, Some("method_not_allowed"))
             }
-            Self::MissingKey | Self::WrongKey => {
-                (StatusCode::UNAUTHORIZED, "authentication_error", Some("invalid_api_key"))
-            }
-            Self::ForeignOrigin { .. } => {
-                (StatusCode::FORBIDDEN, "permission_error", Some("origin_not_allowed"))
-            }
-            Self::ForeignHost { .. } => (StatusCode::FORBIDDEN, "permission_error", Some("host_not_allowed")),
             Self::Loading => (StatusCode::SERVICE_UNAVAILABLE, "unavailable_error", None),
             Self::Refused(SubmitError::Overloaded { .. }) => {
                 (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", Some("queue_full"))
@@ -164,7 +120,7 @@ impl ApiError {
         };
         let param = self.param().map(ToOwned::to_owned);
         ErrorBody {
-            error: ErrorObject { message: self.to_string(), kind, param, code, n_prompt_tokens, n_ctx },
+            error: ErrorObject { param, code, n_prompt_tokens, n_ctx, ..ErrorObject::new(self, kind) },
         }
     }
 
@@ -183,6 +139,11 @@ impl ApiError {
             Self::Refused(SubmitError::Overloaded { retry_after, .. }) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs()));
             }
+            Self::Http(refusal) => {
+                if let Some(time) = refusal.retry_after() {
+                    headers.insert(RETRY_AFTER, HeaderValue::from(time.as_secs()));
+                }
+            }
             Self::Loading => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(1));
             }
@@ -192,5 +153,14 @@ impl ApiError {
             _ => {}
         }
         reply
+    }
+}
+
+impl From<NotDone> for ApiError {
+    fn from(reason: NotDone) -> Self {
+        match reason {
+            NotDone::Busy => Refusal::Busy.into(),
+            NotDone::Panicked(message) => Self::Failed(message),
+        }
     }
 }

@@ -3,9 +3,10 @@
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::error::{ApiError, ErrorBody};
-use super::reply::{self, Reply};
+use super::error::ApiError;
 use crate::engine::Engine;
+use crate::http::refusal::ErrorBody;
+use crate::http::reply::{self, Reply};
 use crate::hub::{Progress, Stage};
 use crate::serving::SubmitError;
 

@@ -1,51 +1,69 @@
 //! HTTP requests in, responses out: OpenAI's API and llama-server's.
 //!
-//! The way of a request through this module: [`guard`] (may this client ask?), the table of
-//! endpoints below, [`body`] and [`fields`] (bounded, then checked field by field), a `read` that
-//! turns the fields into a [`Plan`], the engine thread, and [`answer`], which writes what comes back.
+//! The way of a request through this module: [`Guard`] (may this client ask?), the table of
+//! endpoints below, [`Bodies`] (bounded), [`Admission`] (a permit before anything that costs time), [`fields`] (checked one by
+//! one), a `read` that turns the fields into a [`Plan`], the engine thread, and [`answer`], which writes what comes back.
 //! Every refusal on that way is an [`ApiError`]. Nothing here computes anything that takes long
 //! on the threads that serve connections.
 
 mod answer;
-mod body;
 mod error;
 mod fields;
-mod guard;
 mod health;
 mod llamacpp;
 mod logprobs;
 mod openai;
-mod reply;
 mod request;
-mod sse;
 mod usage;
 
+use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use hyper::body::Incoming;
+use hyper::Method;
 use hyper::header::ACCESS_CONTROL_REQUEST_METHOD;
-use hyper::{Method, Request};
 use tokio::sync::watch;
 use tracing::debug;
 
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::http::admission::{self, Admission, Wanted};
+use crate::http::body::Bodies;
+use crate::http::connection::Request;
+use crate::http::escapes;
+use crate::http::guard::Guard;
+use crate::http::refusal::Refusal;
+use crate::http::reply::{self, Reply};
+use crate::http::request_head;
 use crate::hub::Stage;
 use answer::{Plan, Wire};
 use error::ApiError;
-use guard::Guard;
 use llamacpp::{completion, props, tokens};
 use openai::{chat, completions, models};
-pub use reply::Reply;
+
+/// Threads that parse, render and tokenize; they take time from those that compute.
+const TEXT_THREADS: usize = 2;
+/// Requests that may wait for them, at least.
+const TEXTS_WAITING: usize = 64;
+/// For how long.
+const TEXT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the program calls itself on the wire.
 const VERSION: &str = concat!("bitnet-engine-", env!("CARGO_PKG_VERSION"));
 
+/// A body that has a permit, and what it takes to read it.
+struct Admitted<'a> {
+    body: &'a [u8],
+    engine: &'a Engine,
+    /// Whether its client is still there.
+    wanted: &'a Wanted,
+}
+
 /// What all requests share.
-pub struct Api {
+pub(crate) struct Api {
     guard: Guard,
-    max_body_bytes: usize,
+    bodies: Bodies,
+    admission: Admission,
     ping: Duration,
     /// What the engine does before it is there.
     stage: watch::Receiver<Stage>,
@@ -90,34 +108,41 @@ fn endpoint(path: &str) -> Option<(Method, Endpoint<'_>)> {
 impl Api {
     /// For a server that can be reached from this machine only (`local`) or from others too. Until [`ready`](Self::ready),
     /// everything that needs the model is answered with 503; `stage` says what is missing.
-    #[must_use]
-    pub fn new(config: &Config, local: bool, stage: watch::Receiver<Stage>) -> Self {
-        Self {
+    pub(crate) fn new(config: &Config, local: bool, stage: watch::Receiver<Stage>) -> io::Result<Self> {
+        let limits = admission::Limits {
+            threads: TEXT_THREADS,
+            // Whoever may wait for the engine may wait for this as well.
+            waiting: config.queue.max(TEXTS_WAITING),
+            patience: TEXT_PATIENCE,
+        };
+        Ok(Self {
             guard: Guard::new(config, local),
-            max_body_bytes: config.max_body_bytes,
+            bodies: Bodies::new(config.max_body_bytes),
+            admission: Admission::new(limits)?,
             ping: config.sse_ping_interval,
             stage,
             engine: OnceLock::new(),
-        }
+        })
     }
 
     /// The model is loaded.
-    pub fn ready(&self, engine: Engine) {
+    pub(crate) fn ready(&self, engine: Engine) {
         self.engine.set(Arc::new(engine)).ok();
     }
 
-    /// Answers a request. Never fails: what goes wrong is an answer too.
-    pub async fn handle(&self, request: Request<Incoming>) -> Reply {
+    /// Answers a request. Never fails: what goes wrong is an answer too. On a `reserved` connection it must cost nothing.
+    pub(crate) async fn handle(&self, request: Request, reserved: bool) -> Reply {
         let started = Instant::now();
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let headers = request.headers().clone();
-        let mut reply = self.respond(request).await.unwrap_or_else(ApiError::into_reply);
+        let mut reply = self.respond(request, reserved).await.unwrap_or_else(ApiError::into_reply);
         self.guard.share(&headers, &mut reply);
         debug!(%method, path, status = reply.status().as_u16(), time = ?started.elapsed(), "request");
         reply
     }
 
-    async fn respond(&self, request: Request<Incoming>) -> Result<Reply, ApiError> {
+    async fn respond(&self, request: Request, reserved: bool) -> Result<Reply, ApiError> {
+        request_head::check(&request)?;
         self.guard.check_page(&request)?;
         let path = request.uri().path().to_owned();
         let (method, endpoint) = endpoint(&path).ok_or_else(|| ApiError::NotFound { path: path.clone() })?;
@@ -131,16 +156,25 @@ impl Api {
         // hyper leaves out the body of an answer to HEAD.
         let asked = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
         if *asked != method {
-            return Err(ApiError::MethodNotAllowed { path, method: asked.clone(), allowed: method });
+            return Err(ApiError::MethodNotAllowed {
+                path,
+                method: request.method().clone(),
+                allowed: method,
+            });
         }
         if !matches!(endpoint, Endpoint::Root | Endpoint::Health) {
+            if reserved {
+                return Err(Refusal::Crowded.into());
+            }
             self.guard.check_key(request.headers())?;
         }
         match endpoint {
             Endpoint::Root => Ok(reply::text("bitnet-engine is running\n")),
             Endpoint::Health => health::health(self.engine.get().map(AsRef::as_ref), &self.stage),
             Endpoint::Models => Ok(reply::ok(&models::list(&self.engine()?.about))),
-            Endpoint::Model(name) => Ok(reply::ok(&models::get(&self.engine()?.about, name)?)),
+            Endpoint::Model(name) => {
+                Ok(reply::ok(&models::get(&self.engine()?.about, &escapes::decode(name)?)?))
+            }
             Endpoint::Props => Ok(reply::ok(&props::props(self.engine()?))),
             Endpoint::Slots => Ok(reply::ok(&props::slots(self.engine()?))),
             Endpoint::ChatCompletions => self.generate(request, chat::read).await,
@@ -159,24 +193,22 @@ impl Api {
     /// Has an answer generated.
     async fn generate<W: Wire>(
         &self,
-        request: Request<Incoming>,
-        read: fn(&[u8], &Engine) -> Result<Plan<W>, ApiError>,
+        request: Request,
+        read: fn(&Admitted) -> Result<Plan<W>, ApiError>,
     ) -> Result<Reply, ApiError> {
         let Plan { request, wire, stream } = self.read(request, read).await?;
         let events = self.engine()?.handle.submit(request)?;
         if stream { Ok(answer::stream(wire, events, self.ping)) } else { answer::whole(wire, events).await }
     }
 
-    /// Reads the body, and applies `read` to it: on another thread, since it may render
-    /// and tokenize a lot of text.
+    /// Reads the body, and applies `read` to it once it is admitted: that may parse, render and tokenize a lot of text.
     async fn read<T: Send + 'static>(
         &self,
-        request: Request<Incoming>,
-        read: fn(&[u8], &Engine) -> Result<T, ApiError>,
+        request: Request,
+        read: fn(&Admitted) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
         let engine = Arc::clone(self.engine()?);
-        let body = body::read(request, self.max_body_bytes).await?;
-        let reading = tokio::task::spawn_blocking(move || read(&body, &engine));
-        reading.await.unwrap_or_else(|panic| Err(ApiError::Failed(panic.to_string())))
+        let body = self.bodies.read(request.into_body()).await?;
+        self.admission.run(move |wanted| read(&Admitted { body: &body, engine: &engine, wanted })).await?
     }
 }

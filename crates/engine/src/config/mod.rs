@@ -195,7 +195,7 @@ pub struct Config {
     /// Requests that may wait for the running one; the next is answered with 429
     #[arg(long, value_name = "N", help_heading = "Server", default_value = "32", value_parser = within(0..=10_000_usize))]
     pub queue: usize,
-    /// Open connections; more wait to be accepted
+    /// Open connections; the next one takes the place of the one that has been without a request for longest
     #[arg(long, value_name = "N", help_heading = "Server", default_value = "512", value_parser = within(1..=65_536_usize))]
     pub max_connections: usize,
     /// Size of the largest request body

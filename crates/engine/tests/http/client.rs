@@ -12,6 +12,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// A whole response.
 pub(crate) struct Reply {
@@ -32,10 +33,13 @@ impl Reply {
 
 /// Sends a request over a connection of its own.
 pub(crate) async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Response<Incoming> {
-    let stream = TcpStream::connect(address).await.unwrap();
-    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    sender.send_request(request).await.unwrap()
+    let response = async {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (mut sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        sender.send_request(request).await.unwrap()
+    };
+    timeout(Duration::from_secs(120), response).await.expect("an answer")
 }
 
 pub(crate) fn request(method: &str, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
@@ -69,7 +73,7 @@ impl Events {
                 let event = self.buffer.split_to(end + 2);
                 return Some(String::from_utf8(event[..end].to_vec()).unwrap());
             }
-            let frame = tokio::time::timeout(Duration::from_secs(60), self.body.frame()).await.unwrap()?;
+            let frame = timeout(Duration::from_secs(60), self.body.frame()).await.unwrap()?;
             self.buffer.extend_from_slice(&frame.ok()?.into_data().unwrap());
         }
     }

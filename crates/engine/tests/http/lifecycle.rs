@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use bitnet_engine::checkpoint::Checkpoint;
@@ -16,14 +16,14 @@ use super::client::{request, send};
 use super::server::{MODEL, Server};
 
 /// A model file that takes for ever to open.
-fn endless_model(name: &str) -> String {
+pub(crate) fn endless_model(name: &str) -> String {
     let path = std::env::temp_dir().join(format!("bitnet-engine-{name}-{}", std::process::id()));
     std::fs::remove_file(&path).ok();
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
     path.into_os_string().into_string().unwrap()
 }
 
-async fn is_idle(server: &Server) -> bool {
+pub(crate) async fn is_idle(server: &Server) -> bool {
     server.slot().await["is_processing"] == false
 }
 
@@ -137,19 +137,6 @@ async fn requests_that_run_for_too_long_are_cut_off() {
     assert!(stopped.elapsed() < Duration::from_secs(10));
     let (chunks, _) = running.rest().await;
     assert!(chunks.last().is_none_or(|chunk| chunk["stop"] == false));
-}
-
-#[tokio::test]
-async fn more_connections_than_allowed_wait_for_their_turn() {
-    let server = Server::start(&["--max-connections", "1"]).await;
-    let mut first = TcpStream::connect(server.address).await.unwrap();
-    first.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
-    first.read_exact(&mut [0; 16]).await.unwrap();
-    let second = server.get("/");
-    tokio::pin!(second);
-    assert!(tokio::time::timeout(Duration::from_millis(100), &mut second).await.is_err());
-    drop(first);
-    assert_eq!(second.await.status, StatusCode::OK);
 }
 
 #[tokio::test]

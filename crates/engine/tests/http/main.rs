@@ -5,7 +5,9 @@
 mod chat;
 mod client;
 mod completions;
+mod connections;
 mod lifecycle;
 mod llamacpp;
+mod raw;
 mod refusals;
 mod server;

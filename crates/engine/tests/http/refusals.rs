@@ -10,7 +10,7 @@ const CHAT: &str = "/v1/chat/completions";
 
 /// Checks OpenAI's shape of an error and returns it.
 #[track_caller]
-fn error(reply: &Reply, status: u16) -> Value {
+pub(crate) fn error(reply: &Reply, status: u16) -> Value {
     assert_eq!(reply.status.as_u16(), status, "{}", reply.text);
     assert_eq!(reply.header("content-type"), "application/json");
     let error = reply.json()["error"].take();
@@ -228,8 +228,25 @@ async fn wrong_paths_and_methods_are_refused() {
         }
         assert_eq!(server.send(request("OPTIONS", path, "")).await.header("allow"), allow);
     }
+    // Without a body only its length shows which method it names.
+    let length = async |method: &str| {
+        let reply = server.send(request(method, "/completion", "")).await;
+        reply.header("content-length").to_owned()
+    };
+    assert_eq!(length("HEAD").await, length("LINK").await);
     let head = server.send(request("HEAD", "/health", "")).await;
     assert_eq!((head.status.as_u16(), head.text.as_str(), head.header("content-length")), (200, "", "15"));
+}
+
+#[tokio::test]
+async fn names_of_models_in_paths_may_have_escapes() {
+    let server = Server::start(&["--alias", "my model/€"]).await;
+    for path in ["/v1/models/my%20model%2F%e2%82%AC", "/v1/models/my%20model/%E2%82%AC"] {
+        assert_eq!(server.get(path).await.json()["id"], "my model/€");
+    }
+    for path in ["/v1/models/%zz", "/v1/models/my%2", "/v1/models/%ff"] {
+        assert_eq!(error(&server.get(path).await, 400)["code"], "invalid_path");
+    }
 }
 
 #[tokio::test]

@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::Admitted;
 use super::super::answer::{Answer, Plan, Wire};
 use super::super::error::ApiError;
 use super::super::fields::{self, Flag, Integer, PromptField, TokenLimit, is_set};
 use super::super::logprobs::{self, Entry};
+use super::super::request;
 use super::super::usage::Timings;
-use super::super::{reply, request, sse};
 use super::settings::Settings;
 use crate::engine::{About, Engine};
 use crate::generation::{Finish, FinishReason, Piece, Progress, Report, Token};
+use crate::http::{reply, sse};
 use crate::tokenizer::Tokenizer;
 
 #[derive(Deserialize)]
@@ -27,7 +29,7 @@ struct CompletionRequest {
 }
 
 /// Checks a request.
-pub(crate) fn read(body: &[u8], engine: &Engine) -> Result<Plan<Completion>, ApiError> {
+pub(crate) fn read(&Admitted { body, engine, wanted }: &Admitted) -> Result<Plan<Completion>, ApiError> {
     let fields: CompletionRequest = fields::parse(body)?;
     let logprobs = fields.n_probs.map(|Integer(n)| n as usize).filter(|n| *n > 0);
     let max_tokens = fields.n_predict.or(fields.max_tokens);

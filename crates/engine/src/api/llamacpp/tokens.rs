@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::Admitted;
 use super::super::error::ApiError;
 use super::super::fields::{self, Flag, Messages, Text, TokenId, encode, is_set, token_id};
-use super::super::reply::{self, Reply};
 use crate::engine::Engine;
+use crate::http::reply::{self, Reply};
 use crate::tokenizer::{StreamDecoder, Tokenizer};
 
 /// Bytes that are written before they are sent.
@@ -40,7 +41,7 @@ enum PieceText<'a> {
 }
 
 /// Text to tokens.
-pub(crate) fn tokenize(body: &[u8], engine: &Engine) -> Result<Reply, ApiError> {
+pub(crate) fn tokenize(&Admitted { body, engine, wanted }: &Admitted) -> Result<Reply, ApiError> {
     let fields: TokenizeRequest = fields::parse(body)?;
     let tokenizer = Arc::clone(&engine.tokenizer);
     let Text(content) = fields.content.ok_or_else(|| ApiError::missing("content"))?;
@@ -84,7 +85,7 @@ struct DetokenizeRequest {
 }
 
 /// Tokens to text.
-pub(crate) fn detokenize(body: &[u8], engine: &Engine) -> Result<Reply, ApiError> {
+pub(crate) fn detokenize(&Admitted { body, engine, wanted }: &Admitted) -> Result<Reply, ApiError> {
     let fields: DetokenizeRequest = fields::parse(body)?;
     let ids = fields.tokens.ok_or_else(|| ApiError::missing("tokens"))?;
     let tokenizer = Arc::clone(&engine.tokenizer);
@@ -126,7 +127,7 @@ struct TemplateAnswer {
 }
 
 /// Messages to the text of a prompt.
-pub(crate) fn apply_template(body: &[u8], engine: &Engine) -> Result<Reply, ApiError> {
+pub(crate) fn apply_template(&Admitted { body, engine, wanted }: &Admitted) -> Result<Reply, ApiError> {
     let fields: TemplateRequest = fields::parse(body)?;
     let messages = Messages::required(fields.messages)?;
     let prompt = engine.template.render(&messages, true);

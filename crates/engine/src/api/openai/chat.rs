@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::Admitted;
 use super::super::answer::{Answer, Plan, Wire};
 use super::super::error::ApiError;
 use super::super::fields::{self, Flag, Integer, Messages, TokenLimit, is_set};
@@ -28,7 +29,7 @@ struct ChatRequest {
 }
 
 /// Checks a request.
-pub(crate) fn read(body: &[u8], engine: &Engine) -> Result<Plan<Chat>, ApiError> {
+pub(crate) fn read(&Admitted { body, engine, wanted }: &Admitted) -> Result<Plan<Chat>, ApiError> {
     let fields: ChatRequest = fields::parse(body)?;
     let logprobs = fields.logprobs()?;
     let max_tokens = fields.max_completion_tokens.or(fields.max_tokens).or(fields.n_predict);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::Admitted;
 use super::super::answer::{Answer, Plan, Wire};
 use super::super::error::ApiError;
 use super::super::fields::{self, Flag, Integer, PromptField, TokenLimit, is_set};
@@ -27,7 +28,7 @@ struct CompletionRequest {
 }
 
 /// Checks a request.
-pub(crate) fn read(body: &[u8], engine: &Engine) -> Result<Plan<Completion>, ApiError> {
+pub(crate) fn read(&Admitted { body, engine, wanted }: &Admitted) -> Result<Plan<Completion>, ApiError> {
     let fields: CompletionRequest = fields::parse(body)?;
     let logprobs = fields.logprobs.map(|Integer(top)| top as usize);
     let max_tokens = fields.max_tokens.or(fields.n_predict);

@@ -9,12 +9,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::VERSION;
 use super::error::ApiError;
 use super::fields::{self, Flag, Text, is_set};
 use super::usage::{Timings, Usage};
-use super::{VERSION, sse};
 use crate::engine::Engine;
 use crate::generation::{FinishReason, Progress};
+use crate::http::{reply, sse};
 
 /// Bytes of a model's name in a request: it comes back with every chunk.
 const NAME_BYTES: usize = 256;
@@ -130,7 +131,7 @@ impl Envelope {
     /// A whole answer.
     fn whole<C: Serialize>(&self, object: &'static str, choice: C, progress: &Progress) -> Vec<u8> {
         let (usage, timings) = (Some(Some(Usage::of(progress))), Some(Timings::of(progress)));
-        super::reply::to_json(&self.object(object, &[choice], usage, timings))
+        reply::to_json(&self.object(object, &[choice], usage, timings))
     }
 
     fn object<'a, C>(

@@ -17,13 +17,13 @@ use hyper::header::{
 };
 use hyper::{Request, Uri};
 
-use super::error::ApiError;
+use super::refusal::Refusal;
 use super::reply::Reply;
 use crate::config::Config;
 
 /// The rules.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(crate) struct Guard {
     api_key: Option<String>,
     origins: Vec<String>,
     /// The name that the server was told to listen on.
@@ -33,7 +33,7 @@ pub(super) struct Guard {
 
 impl Guard {
     /// `local`: the server listens on loopback addresses only.
-    pub(super) fn new(config: &Config, local: bool) -> Self {
+    pub(crate) fn new(config: &Config, local: bool) -> Self {
         let origins: Vec<_> =
             config.cors_origins.iter().map(|origin| origin.trim().to_ascii_lowercase()).collect();
         Self {
@@ -45,18 +45,14 @@ impl Guard {
     }
 
     /// Refuses what a foreign page may have sent.
-    pub(super) fn check_page<B>(&self, request: &Request<B>) -> Result<(), ApiError> {
-        let host =
-            request.uri().host().or_else(|| header(request.headers(), HOST.as_str()).map(without_port));
-        if let Some(host) = host
-            && self.check_host
-            && !is_this_machine(host)
-            && !host.eq_ignore_ascii_case(&self.name)
-        {
-            return Err(ApiError::ForeignHost { host: host.to_owned() });
+    pub(crate) fn check_page<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
+        // A target may name a host as well, which then counts; a header that says something else is no reason to trust it.
+        let named = [request.uri().host(), host(request.headers())?.map(without_port)];
+        if let Some(host) = named.into_iter().flatten().find(|host| !self.is_our_name(host)) {
+            return Err(Refusal::ForeignHost { host: host.to_owned() });
         }
         match request.headers().get(ORIGIN) {
-            Some(origin) if !self.allows(origin) => Err(ApiError::ForeignOrigin {
+            Some(origin) if !self.allows(origin) => Err(Refusal::ForeignOrigin {
                 origin: String::from_utf8_lossy(origin.as_bytes()).into_owned(),
             }),
             _ => Ok(()),
@@ -64,16 +60,16 @@ impl Guard {
     }
 
     /// Refuses clients without the key.
-    pub(super) fn check_key(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+    pub(crate) fn check_key(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let Some(key) = &self.api_key else { return Ok(()) };
-        let header = header(headers, AUTHORIZATION.as_str()).ok_or(ApiError::MissingKey)?;
-        let (scheme, sent) = header.split_once(' ').ok_or(ApiError::MissingKey)?;
+        let header = header(headers, AUTHORIZATION.as_str()).ok_or(Refusal::MissingKey)?;
+        let (scheme, sent) = header.split_once(' ').ok_or(Refusal::MissingKey)?;
         let right = scheme.eq_ignore_ascii_case("bearer") && equal(sent.trim().as_bytes(), key.as_bytes());
-        if right { Ok(()) } else { Err(ApiError::WrongKey) }
+        if right { Ok(()) } else { Err(Refusal::WrongKey) }
     }
 
     /// Lets the page that sent the request read the reply.
-    pub(super) fn share(&self, request: &HeaderMap, reply: &mut Reply) {
+    pub(crate) fn share(&self, request: &HeaderMap, reply: &mut Reply) {
         let Some(origin) = request.get(ORIGIN).filter(|origin| self.allows(origin)) else { return };
         let headers = reply.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -81,13 +77,17 @@ impl Guard {
     }
 
     /// Answers a browser that asks before it sends a page's request.
-    pub(super) fn preflight(request: &HeaderMap, reply: &mut Reply) {
+    pub(crate) fn preflight(request: &HeaderMap, reply: &mut Reply) {
         let headers = reply.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
         headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
         if let Some(wanted) = request.get(ACCESS_CONTROL_REQUEST_HEADERS) {
             headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
         }
+    }
+
+    fn is_our_name(&self, host: &str) -> bool {
+        !self.check_host || is_this_machine(host) || host.eq_ignore_ascii_case(&self.name)
     }
 
     fn allows(&self, origin: &HeaderValue) -> bool {
@@ -103,6 +103,13 @@ impl Guard {
             listed => listed == origin,
         })
     }
+}
+
+/// What the header says, if it can mean one thing only.
+fn host(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let mut all = headers.get_all(HOST).iter();
+    let first = all.next().map(HeaderValue::to_str).transpose().map_err(|_| Refusal::MalformedHost)?;
+    if all.next().is_some() { Err(Refusal::MalformedHost) } else { Ok(first) }
 }
 
 /// An address cannot be rebound, whatever it is; a name can, unless it is local by definition.
@@ -168,6 +175,32 @@ mod tests {
             ("", false),
         ] {
             check_page(&guard, "host", host, allowed);
+        }
+    }
+
+    #[test]
+    fn a_host_that_can_mean_two_things_is_refused_everywhere() {
+        for guard in [guard(&[], true), guard(&["--host", "0.0.0.0"], false)] {
+            let two = request(&[("host", "localhost"), ("host", "localhost")]);
+            assert!(matches!(guard.check_page(&two), Err(Refusal::MalformedHost)));
+            let mut not_ascii = request(&[]);
+            not_ascii.headers_mut().insert(HOST, HeaderValue::from_bytes(b"evil.example\xff").unwrap());
+            assert!(matches!(guard.check_page(&not_ascii), Err(Refusal::MalformedHost)));
+        }
+    }
+
+    #[test]
+    fn a_host_in_the_target_must_be_ours_and_so_must_the_header_beside_it() {
+        let guard = guard(&[], true);
+        for (target, header, allowed) in [
+            ("http://localhost:1/health", "localhost", true),
+            ("http://evil.example/health", "localhost", false),
+            ("http://localhost/health", "evil.example", false),
+            ("http://localhost@evil.example/health", "localhost", false),
+        ] {
+            let mut request = request(&[("host", header)]);
+            *request.uri_mut() = target.parse().unwrap();
+            assert_eq!(guard.check_page(&request).is_ok(), allowed, "{target} {header}");
         }
     }
 

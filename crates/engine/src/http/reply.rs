@@ -12,57 +12,57 @@ use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
 
 /// What a connection sends.
-pub type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
+pub(crate) type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// A JSON body.
-pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Reply {
+pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Reply {
     json_reply(status, full(to_json(body)))
 }
 
 /// A JSON body and nothing wrong.
-pub(super) fn ok(body: &impl Serialize) -> Reply {
+pub(crate) fn ok(body: &impl Serialize) -> Reply {
     json(StatusCode::OK, body)
 }
 
 /// A body that is JSON already.
-pub(super) fn json_bytes(body: Vec<u8>) -> Reply {
+pub(crate) fn json_bytes(body: Vec<u8>) -> Reply {
     json_reply(StatusCode::OK, full(body))
 }
 
 /// A body that is JSON when all parts of it were sent; each is made when the one before it is gone.
-pub(super) fn json_parts(mut parts: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Reply {
+pub(crate) fn json_parts(mut parts: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Reply {
     let first = parts.next().unwrap_or_default();
     let Some(second) = parts.next() else { return json_bytes(first) };
     let frames = [first, second].into_iter().chain(parts).map(|part| Ok(Frame::data(part.into())));
     json_reply(StatusCode::OK, StreamBody::new(stream::iter(frames)).boxed_unsync())
 }
 
-pub(super) fn to_json(value: &impl Serialize) -> Vec<u8> {
+pub(crate) fn to_json(value: &impl Serialize) -> Vec<u8> {
     let mut out = Vec::new();
     write_json(value, &mut out);
     out
 }
 
 /// Appends a value as JSON.
-pub(super) fn write_json(value: &impl Serialize, out: &mut Vec<u8>) {
+pub(crate) fn write_json(value: &impl Serialize, out: &mut Vec<u8>) {
     // Cannot fail: what goes over the wire has strings for keys, and memory takes all that is written.
     serde_json::to_writer(out, value).ok();
 }
 
 /// A body for people.
-pub(super) fn text(body: &'static str) -> Reply {
+pub(crate) fn text(body: &'static str) -> Reply {
     reply(StatusCode::OK, Some("text/plain; charset=utf-8"), full(body))
 }
 
 /// No body, and the methods that this path takes.
-pub(super) fn options(method: &Method) -> Reply {
+pub(crate) fn options(method: &Method) -> Reply {
     let mut reply = reply(StatusCode::NO_CONTENT, None, full(""));
     reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allow(method)));
     reply
 }
 
 /// What the header `Allow` says for a path that takes `method`.
-pub(super) fn allow(method: &Method) -> &'static str {
+pub(crate) fn allow(method: &Method) -> &'static str {
     if *method == Method::GET { "GET, HEAD, OPTIONS" } else { "POST, OPTIONS" }
 }
 

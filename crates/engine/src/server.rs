@@ -1,39 +1,21 @@
-//! Connections in, [`Api`] in the middle, an orderly end: everything that is bounded by time or
-//! number here is bounded for the sake of the other clients.
-
-mod listener;
-mod patience;
+//! The life of the server: it listens, loads the model meanwhile, serves, and comes to an orderly end.
 
 use std::convert::Infallible;
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
-use tracing::{debug, info, warn};
+use tokio::time::timeout;
+use tracing::{info, warn};
 
 use crate::api::Api;
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::http::connection;
+pub use crate::http::listener::Listener;
+use crate::http::places::{Place, Places};
 use crate::hub::Stage;
-pub use listener::Listener;
-use patience::Patience;
-
-/// Time to send the head of a request, and to keep a connection without one. Longer than the
-/// pools of common clients keep theirs, so that it is the client that closes an idle connection.
-const HEAD_TIME: Duration = Duration::from_secs(120);
-
-/// Time in which a client must take something of what is ready for it.
-const WRITE_TIME: Duration = Duration::from_secs(60);
-
-/// Bytes of the head of a request.
-const HEAD_BYTES: usize = 64 * 1024;
 
 /// Serves until `shutdown` resolves or the engine fails. The port answers from the start, with
 /// 503 until the model is loaded. Requests that run when `shutdown` resolves get
@@ -45,7 +27,7 @@ pub async fn run(config: &Config, listener: Listener, shutdown: impl Future<Outp
     }
     let (stages, stage) = watch::channel(Stage::default());
     let local = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
-    let api = Arc::new(Api::new(config, local, stage));
+    let api = Arc::new(Api::new(config, local, stage).context("cannot start a thread")?);
     let end = async {
         tokio::select! {
             () = shutdown => Ok(()),
@@ -89,37 +71,43 @@ async fn serve<T>(
     config: &Config,
     shutdown: impl Future<Output = T>,
 ) -> T {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD_BYTES);
-    let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
-    let mut shutdown = pin!(shutdown);
-
-    let result = loop {
-        let stream = tokio::select! {
-            result = &mut shutdown => break result,
-            stream = listener.accept(), if connections.len() < config.max_connections => stream,
-            Some(_) = connections.join_next() => continue,
-        };
-        let api = Arc::clone(&api);
-        let service = service_fn(move |request| {
-            let api = Arc::clone(&api);
-            async move { Ok::<_, Infallible>(api.handle(request).await) }
-        });
-        let connection = http.serve_connection(TokioIo::new(Patience::new(stream, WRITE_TIME)), service);
-        let connection = graceful.watch(connection);
-        connections.spawn(async move {
-            if let Err(error) = connection.await {
-                debug!(%error, "connection");
-            }
-        });
+    let (stop, stopping) = watch::channel(false);
+    let result = tokio::select! {
+        result = shutdown => result,
+        never = accept(&listener, &api, Places::new(config.max_connections), stopping, &mut connections) => match never {},
     };
 
     drop(listener);
     info!(connections = connections.len(), "stopping");
-    if tokio::time::timeout(config.shutdown_timeout, graceful.shutdown()).await.is_err() {
+    stop.send_replace(true);
+    let finish = async { while connections.join_next().await.is_some() {} };
+    if timeout(config.shutdown_timeout, finish).await.is_err() {
         warn!("requests were still running after {} s and are cut off", config.shutdown_timeout.as_secs());
     }
     connections.shutdown().await;
     result
+}
+
+/// Gives every connection a place and a task of its own.
+async fn accept(
+    listener: &Listener,
+    api: &Arc<Api>,
+    places: Arc<Places>,
+    stopping: watch::Receiver<bool>,
+    connections: &mut JoinSet<()>,
+) -> Infallible {
+    loop {
+        let stream = listener.accept().await;
+        // One that is gone already needs no place.
+        let Ok(peer) = stream.peer_addr() else { continue };
+        let place = places.take(peer.ip()).await;
+        let api = Arc::clone(api);
+        let answer = move |request, place: &Place| {
+            let (api, reserved) = (Arc::clone(&api), place.is_reserved());
+            async move { api.handle(request, reserved).await }
+        };
+        connections.spawn(connection::serve(stream, place, stopping.clone(), answer));
+        while connections.try_join_next().is_some() {}
+    }
 }

@@ -26,6 +26,8 @@ pub mod tokenizer;
 
 pub mod chat_template;
 
+pub mod text;
+
 pub mod sampling;
 
 pub mod inspect;

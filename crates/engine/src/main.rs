@@ -83,7 +83,6 @@ async fn told_to_stop() {
     });
 }
 
-#[cfg(unix)]
 async fn signal() {
     use tokio::signal::unix::{SignalKind, signal};
     let terminate = async {
@@ -96,9 +95,4 @@ async fn signal() {
         _ = terminate => {}
         Ok(()) = tokio::signal::ctrl_c() => {}
     }
-}
-
-#[cfg(not(unix))]
-async fn signal() {
-    tokio::signal::ctrl_c().await.ok();
 }

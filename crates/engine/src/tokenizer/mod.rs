@@ -8,7 +8,6 @@
 mod byte_level;
 mod error;
 mod split;
-mod stream;
 mod vocabulary;
 
 use std::fmt;
@@ -21,7 +20,6 @@ use tracing::{info, warn};
 use crate::gguf::Metadata;
 pub use error::TokenizerError;
 use split::SplitRule;
-pub use stream::StreamDecoder;
 use vocabulary::TokenKind;
 pub use vocabulary::Vocabulary;
 

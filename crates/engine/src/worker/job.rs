@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{error, info};
 
-use super::text::{AnswerText, Visible};
 use super::{Event, Finish, FinishReason, Generation, Logprobs, Piece, Progress, Token};
 use crate::model::{ForwardError, Inference};
 use crate::sampling::{NoTokenLeft, Sampler, log_probabilities};
+use crate::text::{AnswerText, Visible};
 use crate::tokenizer::Tokenizer;
 
 pub(super) struct Job {
     events: UnboundedSender<Event>,
     sampler: Sampler,
-    text: AnswerText,
+    text: AnswerText<Token>,
     max_tokens: usize,
     logprobs: Option<usize>,
     progress: Progress,
@@ -174,7 +174,7 @@ impl Job {
     }
 
     /// Sends what became visible; returns the stop string that ends the answer here.
-    fn show(&self, Visible { text, tokens, stopped }: Visible) -> Option<String> {
+    fn show(&self, Visible { text, tokens, stopped }: Visible<Token>) -> Option<String> {
         if !text.is_empty() || !tokens.is_empty() {
             self.send(Event::Piece(Piece { text, tokens, progress: self.progress }));
         }

@@ -11,7 +11,6 @@
 
 mod event;
 mod job;
-mod text;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -2,8 +2,6 @@
 //!
 //! The modules stand in the order in which data flows; each may use only those above it.
 
-pub mod config;
-
 pub mod memory;
 
 pub mod container;
@@ -37,6 +35,8 @@ pub mod bench;
 pub mod scheduler;
 
 pub mod worker;
+
+pub mod config;
 
 pub mod engine;
 

@@ -13,7 +13,7 @@ use super::progress;
 
 /// Prints as far as the file can be used, then fails with the reason why it cannot.
 pub(crate) fn run(config: &Config, reference: &ModelReference) -> Result<()> {
-    let model = progress::shown(|stages| hub::resolve(reference, &config.download, stages))?;
+    let model = progress::shown(|stages| hub::resolve(reference, &config.hub(), stages))?;
     let mut out = stdout().lock();
     inspect(&model, &mut out)?;
 
@@ -27,7 +27,7 @@ pub(crate) fn run(config: &Config, reference: &ModelReference) -> Result<()> {
         ("begins with", names(&tokenizer, beginning.as_slice())),
         ("stops at", names(&tokenizer, tokenizer.end_of_generation())),
         ("chat template", format!("{:?}", template.source())),
-        ("kernels", format!("{}, {} threads", engine::isa(config)?, engine::threads(config)?)),
+        ("kernels", format!("{}, {} threads", config.isa, engine::threads(config)?)),
         ("KV cache", format!("{context} tokens, {} bytes", footprint.kv_cache)),
         ("memory", format!("{} bytes with a full context", footprint.total())),
     ] {

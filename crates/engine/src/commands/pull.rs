@@ -13,7 +13,7 @@ pub(crate) fn run(config: &Config, reference: &ModelReference) -> Result<()> {
             "{reference} is not downloaded from anywhere; what can be pulled is bitnet-2b or hf:OWNER/REPO/FILE[@REVISION]"
         );
     };
-    match progress::shown(|stages| hub::resolve(reference, &config.download, stages))? {
+    match progress::shown(|stages| hub::resolve(reference, &config.hub(), stages))? {
         LocalModel::File(path) => println!("{}", path.display()),
         LocalModel::Demo => {}
     }

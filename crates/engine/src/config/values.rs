@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use reqwest::Url;
 use reqwest::header::HeaderValue;
+use tracing_subscriber::EnvFilter;
 
-use super::Auto;
+/// A value, or "you choose". (An alias, since clap reads a literal `Option` as "may be absent".)
+pub(super) type Auto<T> = Option<T>;
 
 /// A parser for numbers whose error names the limits.
 pub(super) fn within<T>(
@@ -33,6 +35,16 @@ where
         return Ok(None);
     }
     within(range)(text).map(Some).map_err(|limits| format!("{limits}, or -1"))
+}
+
+/// Tokens of a context: any prompt and any answer have at least one.
+pub(super) fn context(text: &str) -> Result<usize, String> {
+    let range = 2..=1_048_576;
+    if text == "0" {
+        return Ok(0);
+    }
+    within(range.clone())(text)
+        .map_err(|_| format!("must be 0 or a number from {} to {}", range.start(), range.end()))
 }
 
 pub(super) fn threads(text: &str) -> Result<Auto<NonZeroUsize>, String> {
@@ -74,11 +86,40 @@ pub(super) fn host(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn api_key(text: &str) -> Result<String, String> {
-    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.is_empty() {
         Ok(text.to_owned())
     } else {
-        Err("must be printable ASCII without spaces".to_owned())
+        Err("must be at least one character of printable ASCII, without spaces".to_owned())
     }
+}
+
+/// `*`, `localhost`, or the origin of a page as browsers write it.
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    let text = text.trim().to_ascii_lowercase();
+    if matches!(text.as_str(), "*" | "localhost") {
+        return Ok(text);
+    }
+    let shape = "must be `*`, `localhost` or SCHEME://HOST[:PORT], without a path";
+    let url = Url::parse(&text).map_err(|error| format!("{shape} ({error})"))?;
+    let bare = matches!(url.path(), "" | "/")
+        && [url.query(), url.fragment(), url.password()].iter().all(Option::is_none)
+        && url.username().is_empty();
+    match url.host_str().filter(|host| bare && !host.is_empty()) {
+        // A port that goes without saying is left out, as browsers do.
+        Some(host) => {
+            let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+            Ok(format!("{}://{host}{port}", url.scheme()))
+        }
+        None => Err(shape.to_owned()),
+    }
+}
+
+pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("must be a level, or a list of levels".to_owned());
+    }
+    EnvFilter::try_new(text).map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
 }
 
 /// `Authorization` with this token.

@@ -1,25 +1,18 @@
-//! Chat messages to a prompt: the model's own Jinja template, and a guard around what people write.
+//! Chat messages to a prompt: the model's own Jinja template, rendered so that only the template can write control tokens.
 //!
 //! A template joins messages and control tokens into one text, and in that text a message that spells `<|eot_id|>` would look
-//! like the end of its turn. The guard keeps the two apart, so that only the template can write control tokens.
+//! like the end of its turn. So every byte of what is rendered knows who wrote it ([`jinja`]), and the text of a control token
+//! counts as that token where the template wrote all of it.
 //!
-//! Templates come from files that anyone may have made: instructions, recursion and the length of the result are limited. What
-//! is not: a template that doubles a text again and again, or pads one to an absurd width, can take all memory. The Jinja
-//! library has no limit for that, so a template that is not trusted should be replaced with `--chat-template`.
+//! Templates come from files that anyone may have made: what a rendering may do, and what it may make on the way, is limited.
 //! Absent on purpose: `strftime_now`, because a prompt that contains the date of today is another prompt tomorrow.
 
-mod guard;
+mod jinja;
 
-use std::error::Error as _;
-use std::io::{self, Write};
-
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, ErrorKind, Value, context};
-use minijinja_contrib::pycompat::unknown_method_callback;
 use tracing::info;
 
 use crate::tokenizer::{Part, Tokenizer, TokenizerError};
-use guard::Guard;
+use jinja::{Author, Block, Failure, Meter, Text, Value};
 
 /// What BitNet b1.58 2B4T was trained with (its `tokenizer_config.json`).
 const BITNET: &str = "{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] | trim }}<|eot_id|>\
@@ -36,10 +29,15 @@ const LEFTOVER: &str = "{%formessageinmessages%}{%ifloop.first%}{{bos_token}}{%e
 
 /// Longer templates are refused; published ones have a few thousand bytes.
 const SOURCE_LIMIT: usize = 1 << 20;
-/// Instructions for a conversation; a message takes some tens.
-const FUEL: u64 = 5_000_000;
-/// Nested loops, blocks and macros.
-const RECURSION_LIMIT: usize = 100;
+/// What a rendering may read, step by step, and for each byte of the messages: published templates take some tens of steps for a
+/// message, of 64 bytes each.
+const WORK: (u64, u64) = (320_000_000, 256);
+/// What it may make on the way, in bytes, and for each byte of the messages: published templates copy a message some five times.
+const MEMORY: (u64, u64) = (16 << 20, 16);
+
+/// Roles that templates know. They may complete what a template begins, as in `<|user|>`.
+const ROLES: [&str; 8] =
+    ["system", "user", "assistant", "tool", "developer", "function", "ipython", "environment"];
 
 /// Why there is no prompt.
 #[derive(Debug, thiserror::Error)]
@@ -65,9 +63,9 @@ pub enum TemplateError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// No character is left that could serve as the sentinel.
-    #[error("the messages contain every private-use character of Unicode")]
-    NoSentinel,
+    /// Nobody waits for the prompt any more.
+    #[error("the prompt is no longer wanted")]
+    Abandoned,
     /// The prompt could not be encoded.
     #[error(transparent)]
     Encode(#[from] TokenizerError),
@@ -85,15 +83,11 @@ pub struct Message {
 /// A compiled template.
 #[derive(Debug)]
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    parsed: Block,
     source: String,
     bos: String,
     eos: String,
-    guard: Guard,
 }
-
-/// The only template in an environment.
-const NAME: &str = "chat";
 
 impl ChatTemplate {
     /// The template to use: `override_` if given, else the file's unless it is known to be wrong. The log says which.
@@ -122,25 +116,13 @@ impl ChatTemplate {
         if source.len() > SOURCE_LIMIT {
             return Err(TemplateError::TooLong { bytes: source.len() });
         }
-        let invalid = |error: minijinja::Error| TemplateError::Invalid(error.to_string());
-        let mut environment = Environment::new();
-        environment.set_fuel(Some(FUEL));
-        environment.set_recursion_limit(RECURSION_LIMIT);
-        // As `transformers` sets up Jinja for chat templates.
-        let syntax =
-            SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(invalid)?;
-        environment.set_syntax(syntax);
-        environment.set_unknown_method_callback(unknown_method_callback);
-        environment.add_function("raise_exception", raise_exception);
-        environment.add_template_owned(NAME, source.clone()).map_err(invalid)?;
+        let parsed = jinja::parse(&source).map_err(|failure| match failure {
+            Failure::Invalid(reason) => TemplateError::Invalid(reason),
+            other => refusal(other, SOURCE_LIMIT),
+        })?;
         let text_of = |id: Option<u32>| id.map(|id| tokenizer.token_text(id)).unwrap_or_default();
-        let template = Self {
-            environment,
-            source,
-            bos: text_of(tokenizer.bos()),
-            eos: text_of(tokenizer.eos()),
-            guard: Guard::new(tokenizer.control_texts()),
-        };
+        let (bos, eos) = (text_of(tokenizer.bos()), text_of(tokenizer.eos()));
+        let template = Self { parsed, source, bos, eos };
         // Unknown filters and the like only show when they are reached.
         let greeting = Message { role: "user".to_owned(), content: "Hi".to_owned() };
         match template.render(&[greeting], true) {
@@ -157,32 +139,8 @@ impl ChatTemplate {
 
     /// The prompt as text, for people to look at. Encoding it would let messages forge control tokens; see [`prompt`](Self::prompt).
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TemplateError> {
-        let failed = |error: minijinja::Error| match raised(&error) {
-            Some(Raised(reason)) => TemplateError::Refused(reason.clone()),
-            None => TemplateError::Failed(error.to_string()),
-        };
-        let values: Value = messages
-            .iter()
-            .map(|message| context! { role => message.role.as_str(), content => message.content.as_str() })
-            .collect();
-        let variables = context! {
-            messages => values,
-            add_generation_prompt,
-            bos_token => self.bos.as_str(),
-            eos_token => self.eos.as_str(),
-            tools => (),
-            documents => (),
-        };
-        let length: usize = messages.iter().map(|message| message.role.len() + message.content.len()).sum();
-        let mut output = Bounded { bytes: Vec::new(), limit: 4 * length + SOURCE_LIMIT, exceeded: false };
-        let template = self.environment.get_template(NAME).map_err(failed)?;
-        match template.render_captured_to(variables, &mut output) {
-            Ok(_) => {
-                String::from_utf8(output.bytes).map_err(|error| TemplateError::Failed(error.to_string()))
-            }
-            Err(_) if output.exceeded => Err(TemplateError::Overflow { limit: output.limit }),
-            Err(error) => Err(failed(error)),
-        }
+        let text = self.rendered(messages, add_generation_prompt, &|| true)?;
+        Ok(text.as_str().to_owned())
     }
 
     /// The prompt as tokens, BOS included where the vocabulary wants it. Only the template can write control tokens.
@@ -192,72 +150,102 @@ impl ChatTemplate {
         add_generation_prompt: bool,
         tokenizer: &Tokenizer,
     ) -> Result<Vec<u32>, TemplateError> {
-        let (guarded, sentinel) = self.guard.messages(&self.source, messages)?;
-        let rendered = self.render(&guarded, add_generation_prompt)?;
+        self.prompt_while(messages, add_generation_prompt, tokenizer, &|| true)
+    }
+
+    /// As [`prompt`](Self::prompt), for somebody who may leave: gives up soon after `wanted` says no.
+    pub fn prompt_while(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        tokenizer: &Tokenizer,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Vec<u32>, TemplateError> {
+        let rendered = self.rendered(messages, add_generation_prompt, wanted)?;
         let mut ids = Vec::new();
         let mut text = String::new();
-        for part in tokenizer.parts(&rendered, true) {
-            match part {
-                Part::Text(part) => text.extend(part.chars().filter(|&character| character != sentinel)),
-                // No sentinel fits into a single character, so it may be a message's.
-                Part::Token(id) if tokenizer.token_text(id).chars().nth(1).is_none() => {
-                    text.push_str(&tokenizer.token_text(id));
-                }
-                Part::Token(id) => {
-                    ids.extend(tokenizer.encode(&text, false)?);
-                    ids.push(id);
-                    text.clear();
+        for (run, author) in rendered.runs() {
+            if author == Author::Message {
+                text.push_str(run);
+                continue;
+            }
+            for part in tokenizer.parts(run, true) {
+                match part {
+                    Part::Token(id) if tokenizer.is_control(id) => {
+                        ids.extend(tokenizer.encode_while(&text, false, wanted)?);
+                        ids.push(id);
+                        text.clear();
+                    }
+                    // Together with what a message has beside it, it may be another token.
+                    Part::Token(id) => text.push_str(&tokenizer.token_text(id)),
+                    Part::Text(part) => text.push_str(part),
                 }
             }
         }
-        ids.extend(tokenizer.encode(&text, false)?);
+        ids.extend(tokenizer.encode_while(&text, false, wanted)?);
         match tokenizer.bos() {
             Some(bos) if tokenizer.adds_bos() && ids.first() != Some(&bos) => ids.insert(0, bos),
             _ => {}
         }
         Ok(ids)
     }
+
+    fn rendered(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Text, TemplateError> {
+        let length: usize = messages.iter().map(|message| message.role.len() + message.content.len()).sum();
+        let allowance = |(base, factor): (u64, u64)| base + factor * length as u64;
+        let meter = Meter::new(allowance(WORK), allowance(MEMORY), wanted);
+        let limit = 4 * length + SOURCE_LIMIT;
+        let variables = self.variables(messages, add_generation_prompt, &meter);
+        let rendered = variables.and_then(|variables| jinja::render(&self.parsed, variables, limit, &meter));
+        rendered.map_err(|failure| refusal(failure, limit))
+    }
+
+    /// As `transformers` gives them to a chat template.
+    fn variables<'t>(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        meter: &Meter,
+    ) -> Result<Vec<(&'t str, Value<'t>)>, Failure> {
+        let mut values = Vec::new();
+        for Message { role, content } in messages {
+            let known = ROLES.iter().any(|known| known.eq_ignore_ascii_case(role));
+            let author = if known { Author::Template } else { Author::Message };
+            let entries = [("role", role, author), ("content", content, Author::Message)];
+            let entries = entries.map(|(name, text, author)| {
+                Ok((Value::text(name, Author::Template, meter)?, Value::text(text, author, meter)?))
+            });
+            values.push(Value::map(entries.into_iter().collect::<Result<_, _>>()?, meter)?);
+        }
+        Ok(vec![
+            ("messages", Value::list(values, meter)?),
+            ("add_generation_prompt", Value::Bool(add_generation_prompt)),
+            ("bos_token", Value::text(&self.bos, Author::Template, meter)?),
+            ("eos_token", Value::text(&self.eos, Author::Template, meter)?),
+            ("tools", Value::None),
+            ("documents", Value::None),
+        ])
+    }
+}
+
+/// What a failure means to whoever asked for a prompt of at most `limit` bytes.
+fn refusal(failure: Failure, limit: usize) -> TemplateError {
+    match failure {
+        Failure::Raised(reason) => TemplateError::Refused(reason),
+        Failure::Overflow => TemplateError::Overflow { limit },
+        Failure::Abandoned => TemplateError::Abandoned,
+        Failure::Invalid(reason) => TemplateError::Failed(reason),
+    }
 }
 
 /// Whether `source` is [`LEFTOVER`], however its white space was changed on the way.
 fn is_leftover(source: &str) -> bool {
     source.chars().filter(|character| !character.is_whitespace()).eq(LEFTOVER.chars())
-}
-
-/// What a template says when it calls `raise_exception`.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Raised(String);
-
-fn raise_exception(reason: String) -> Result<Value, minijinja::Error> {
-    Err(minijinja::Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(Raised(reason)))
-}
-
-/// The reason, if `error` comes from [`raise_exception`].
-fn raised(error: &minijinja::Error) -> Option<&Raised> {
-    std::iter::successors(error.source(), |&error| error.source()).find_map(|error| error.downcast_ref())
-}
-
-/// A writer that fails instead of growing beyond its limit.
-struct Bounded {
-    bytes: Vec<u8>,
-    limit: usize,
-    exceeded: bool,
-}
-
-impl Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.exceeded |= bytes.len() > self.limit - self.bytes.len();
-        if self.exceeded {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -4,13 +4,37 @@
 //! first counts, as if the text came one character at a time; of two that end together, the one that began first. What comes
 //! out does not depend on how the text is cut into pieces.
 
-/// Watches the text of an answer.
+use std::collections::VecDeque;
+
+/// Watches the text of an answer. Takes time in proportion to the text, whatever the stop strings, and memory in proportion to
+/// both.
 #[derive(Clone, Debug)]
 pub struct StopStrings {
     stops: Vec<String>,
-    /// Not emitted yet: the beginning of some stop string.
-    held: String,
+    /// All stop strings as one tree, the root first. A node is what they have in common up to there.
+    nodes: Vec<Node>,
+    /// The longest end of the text that some stop string begins with.
+    at: usize,
+    /// Not emitted yet: the text of that node.
+    held: VecDeque<u8>,
 }
+
+/// The beginning of some stop strings.
+#[derive(Clone, Debug)]
+struct Node {
+    byte: u8,
+    /// Its bytes.
+    length: usize,
+    first_child: usize,
+    next_sibling: usize,
+    /// The longest end of its text that is a node as well.
+    shorter: usize,
+    /// The longest stop string that its text ends with.
+    complete: Option<usize>,
+}
+
+/// The node of no text, and no child of anything.
+const ROOT: usize = 0;
 
 /// What a piece of text leads to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,35 +50,102 @@ impl StopStrings {
     #[must_use]
     pub fn new(mut stops: Vec<String>) -> Self {
         stops.retain(|stop| !stop.is_empty());
-        Self { stops, held: String::new() }
+        let root =
+            Node { byte: 0, length: 0, first_child: ROOT, next_sibling: ROOT, shorter: ROOT, complete: None };
+        let mut tree = Self { stops: Vec::new(), nodes: vec![root], at: ROOT, held: VecDeque::new() };
+        for (index, stop) in stops.iter().enumerate() {
+            let end = stop.bytes().fold(ROOT, |node, byte| {
+                tree.child(node, byte).unwrap_or_else(|| tree.add_child(node, byte))
+            });
+            tree.nodes[end].complete = Some(index);
+        }
+        tree.link();
+        tree.stops = stops;
+        tree
     }
 
     /// Takes the next piece of text.
     #[must_use]
     pub fn push(&mut self, text: &str) -> StopOutput {
-        self.held.push_str(text);
-        let found = self.stops.iter().filter_map(|stop| Some((self.held.find(stop.as_str())?, stop)));
-        if let Some((start, stop)) = found.min_by_key(|(start, stop)| (start + stop.len(), *start)) {
-            let stopped = Some(stop.clone());
-            self.held.truncate(start);
-            return StopOutput { text: std::mem::take(&mut self.held), stopped };
+        for byte in text.bytes() {
+            self.held.push_back(byte);
+            self.at = self.step(self.at, byte);
+            if let Some(stop) = self.nodes[self.at].complete.and_then(|index| self.stops.get(index)) {
+                let stopped = Some(stop.clone());
+                let text = self.emit(self.held.len() - stop.len());
+                self.held.clear();
+                self.at = ROOT;
+                return StopOutput { text, stopped };
+            }
         }
-        let kept = self.stops.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
-        let kept = self.held.split_off(self.held.len() - kept);
-        StopOutput { text: std::mem::replace(&mut self.held, kept), stopped: None }
+        StopOutput { text: self.emit(self.held.len() - self.nodes[self.at].length), stopped: None }
     }
 
     /// What was held back, when the answer ends for another reason.
     #[must_use]
     pub fn finish(&mut self) -> String {
-        std::mem::take(&mut self.held)
+        self.at = ROOT;
+        self.emit(self.held.len())
     }
-}
 
-/// The length of the longest end of `text` that `stop` begins with.
-fn overlap(text: &str, stop: &str) -> usize {
-    let lengths = stop.char_indices().map(|(length, _)| length).rev();
-    lengths.into_iter().find(|&length| text.ends_with(&stop[..length])).unwrap_or(0)
+    /// The first bytes of what is held: whole characters, since stop strings consist of them and so does the text.
+    fn emit(&mut self, bytes: usize) -> String {
+        let bytes: Vec<u8> = self.held.drain(..bytes).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn child(&self, node: usize, byte: u8) -> Option<usize> {
+        let mut child = self.nodes[node].first_child;
+        while child != ROOT && self.nodes[child].byte != byte {
+            child = self.nodes[child].next_sibling;
+        }
+        (child != ROOT).then_some(child)
+    }
+
+    fn add_child(&mut self, node: usize, byte: u8) -> usize {
+        let child = self.nodes.len();
+        let next_sibling = std::mem::replace(&mut self.nodes[node].first_child, child);
+        let length = self.nodes[node].length + 1;
+        self.nodes.push(Node {
+            byte,
+            length,
+            first_child: ROOT,
+            next_sibling,
+            shorter: ROOT,
+            complete: None,
+        });
+        child
+    }
+
+    /// The longest end of the text of `node` and `byte` that is a node. Each byte lengthens it by one at most, so that it is
+    /// shortened as often at most.
+    fn step(&self, mut node: usize, byte: u8) -> usize {
+        loop {
+            match self.child(node, byte) {
+                Some(child) => return child,
+                None if node == ROOT => return ROOT,
+                None => node = self.nodes[node].shorter,
+            }
+        }
+    }
+
+    /// Finds `shorter` and what it completes for each node, shorter ones first.
+    fn link(&mut self) {
+        let mut nodes = VecDeque::from([ROOT]);
+        while let Some(node) = nodes.pop_front() {
+            let mut child = self.nodes[node].first_child;
+            while child != ROOT {
+                nodes.push_back(child);
+                if node != ROOT {
+                    let shorter = self.step(self.nodes[node].shorter, self.nodes[child].byte);
+                    self.nodes[child].shorter = shorter;
+                    let complete = self.nodes[shorter].complete;
+                    self.nodes[child].complete = self.nodes[child].complete.or(complete);
+                }
+                child = self.nodes[child].next_sibling;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -118,6 +209,29 @@ mod tests {
         assert_eq!(stops(&[""]).push("abc"), StopOutput { text: "abc".to_owned(), stopped: None });
     }
 
+    #[test]
+    fn the_time_that_it_takes_does_not_depend_on_the_stop_strings() {
+        let stops = (0..16).map(|number| format!("{}{number}", "a".repeat(100_000))).collect();
+        let mut stops = StopStrings::new(stops);
+        let start = std::time::Instant::now();
+        let mut text: String = (0..300_000).map(|_| stops.push("a").text).collect();
+        text.push_str(&stops.finish());
+        assert!(text.len() == 300_000 && text.bytes().all(|byte| byte == b'a'));
+        assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+    }
+
+    /// What it all means, one character at a time.
+    fn definition(list: &[String], text: &str) -> (String, Option<String>) {
+        for (end, _) in text.char_indices().chain([(text.len(), ' ')]) {
+            let complete =
+                list.iter().filter(|stop| !stop.is_empty() && text[..end].ends_with(stop.as_str()));
+            if let Some(stop) = complete.max_by_key(|stop| stop.len()) {
+                return (text[..end - stop.len()].to_owned(), Some(stop.clone()));
+            }
+        }
+        (text.to_owned(), None)
+    }
+
     proptest! {
         #[test]
         fn any_cutting_of_the_text_stops_as_single_characters_do(
@@ -130,6 +244,7 @@ mod tests {
                 run(StopStrings::new(list.clone()), &pieces.iter().map(String::as_str).collect::<Vec<_>>())
             };
             let (text, stopped) = run(&characters);
+            prop_assert_eq!((text.clone(), stopped.clone()), definition(&list, &whole));
             prop_assert_eq!(run(&pieces), (text.clone(), stopped.clone()));
             prop_assert_eq!(run(std::slice::from_ref(&whole)), (text.clone(), stopped.clone()));
             let present = list.iter().any(|stop| !stop.is_empty() && whole.contains(stop.as_str()));

@@ -28,7 +28,7 @@ const LEFTOVER: &str = "{%formessageinmessages%}{%ifloop.first%}{{bos_token}}{%e
     {{message['content']+eos_token}}{%endif%}{%endfor%}";
 
 /// Longer templates are refused; published ones have a few thousand bytes.
-const SOURCE_LIMIT: usize = 1 << 20;
+pub(crate) const LONGEST_SOURCE: usize = 1 << 20;
 /// What a rendering may read, step by step, and for each byte of the messages: published templates take some tens of steps for a
 /// message, of 64 bytes each.
 const WORK: (u64, u64) = (320_000_000, 256);
@@ -43,7 +43,7 @@ const ROLES: [&str; 8] =
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
     /// The template is too long to be one.
-    #[error("the chat template has {bytes} bytes; at most {SOURCE_LIMIT} are read")]
+    #[error("the chat template has {bytes} bytes; at most {LONGEST_SOURCE} are read")]
     TooLong {
         /// Its size.
         bytes: usize,
@@ -68,7 +68,16 @@ pub enum TemplateError {
     Abandoned,
     /// The prompt could not be encoded.
     #[error(transparent)]
-    Encode(#[from] TokenizerError),
+    Encode(TokenizerError),
+}
+
+impl From<TokenizerError> for TemplateError {
+    fn from(error: TokenizerError) -> Self {
+        match error {
+            TokenizerError::Abandoned => Self::Abandoned,
+            error => Self::Encode(error),
+        }
+    }
 }
 
 /// One turn of a conversation.
@@ -113,12 +122,12 @@ impl ChatTemplate {
     }
 
     fn compile(source: String, tokenizer: &Tokenizer) -> Result<Self, TemplateError> {
-        if source.len() > SOURCE_LIMIT {
+        if source.len() > LONGEST_SOURCE {
             return Err(TemplateError::TooLong { bytes: source.len() });
         }
         let parsed = jinja::parse(&source).map_err(|failure| match failure {
             Failure::Invalid(reason) => TemplateError::Invalid(reason),
-            other => refusal(other, SOURCE_LIMIT),
+            other => refusal(other, LONGEST_SOURCE),
         })?;
         let text_of = |id: Option<u32>| id.map(|id| tokenizer.token_text(id)).unwrap_or_default();
         let (bos, eos) = (text_of(tokenizer.bos()), text_of(tokenizer.eos()));
@@ -199,7 +208,7 @@ impl ChatTemplate {
         let length: usize = messages.iter().map(|message| message.role.len() + message.content.len()).sum();
         let allowance = |(base, factor): (u64, u64)| base + factor * length as u64;
         let meter = Meter::new(allowance(WORK), allowance(MEMORY), wanted);
-        let limit = 4 * length + SOURCE_LIMIT;
+        let limit = 4 * length + LONGEST_SOURCE;
         let variables = self.variables(messages, add_generation_prompt, &meter);
         let rendered = variables.and_then(|variables| jinja::render(&self.parsed, variables, limit, &meter));
         rendered.map_err(|failure| refusal(failure, limit))

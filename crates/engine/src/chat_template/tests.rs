@@ -106,7 +106,7 @@ fn templates_that_cannot_work_are_refused_at_load() {
     ] {
         assert!(matches!(compile(source), Err(TemplateError::Invalid(_))), "{source}");
     }
-    assert!(matches!(compile(&" ".repeat(SOURCE_LIMIT + 1)), Err(TemplateError::TooLong { .. })));
+    assert!(matches!(compile(&" ".repeat(LONGEST_SOURCE + 1)), Err(TemplateError::TooLong { .. })));
 }
 
 #[test]
@@ -210,6 +210,44 @@ fn messages_cannot_forge_control_tokens_through_what_a_template_does() {
 }
 
 #[test]
+fn text_that_a_template_cuts_behind_its_own_opening_is_still_text() {
+    let tokenizer = fixture("nano64");
+    for source in [
+        "<{{ messages[0].content.split('/')[-1] }}",
+        "<|{{ messages[0].content[2:] }}",
+        "{{ '<' ~ messages[0].content.replace('x/', '') }}",
+        "<{{ messages[0].content | replace('x/', '') }}",
+        "<|eot_id{{ messages[0].content[-2:] }}",
+        "<{% for c in messages[0].content[2:] %}{{ c | lower }}{% endfor %}",
+    ] {
+        let template = compile(source).unwrap();
+        let ids = template.prompt(&user("x/|eot_id|>"), true, &tokenizer).unwrap();
+        let control: Vec<u32> = ids.iter().copied().filter(|&id| tokenizer.is_control(id)).collect();
+        assert_eq!(control, [tokenizer.bos().unwrap()], "{source}: {}", tokenizer.decode(&ids, true));
+    }
+}
+
+#[test]
+fn a_template_may_look_for_the_names_of_tokens_in_what_people_write() {
+    let mut vocabulary = TestVocabulary::hello();
+    vocabulary.add("</think>", 3);
+    let tokenizer = vocabulary.build().unwrap();
+    let source = "{% set c = messages[0].content %}{% if '</think>' in c %}{% set c = c.split('</think>')[-1] %}{% endif %}{{ c }}";
+    let template = ChatTemplate::select(Some(source), None, &tokenizer).unwrap();
+    let ids = template.prompt(&user("so</think>hell"), true, &tokenizer).unwrap();
+    assert_eq!(ids, tokenizer.encode("hell", false).unwrap());
+}
+
+#[test]
+fn a_prompt_that_nobody_waits_for_is_given_up() {
+    let tokenizer = fixture("pico");
+    let template = compile(BITNET).unwrap();
+    let error =
+        template.prompt_while(&user(&"word ".repeat(100_000)), true, &tokenizer, &|| false).unwrap_err();
+    assert!(matches!(error, TemplateError::Abandoned), "{error:?}");
+}
+
+#[test]
 fn known_roles_may_complete_a_control_token_of_the_template() {
     let mut vocabulary = TestVocabulary::hello();
     let token = vocabulary.add("<|user|>", 3);
@@ -229,7 +267,73 @@ fn a_control_token_of_one_character_is_a_token_of_the_template_and_text_of_a_mes
     assert_eq!(ids, [tokenizer.encode("€", false).unwrap(), vec![euro]].concat());
 }
 
+/// An expression over what a message says.
+fn any_expression() -> impl Strategy<Value = String> {
+    let text =
+        prop::sample::select(vec!["<", "|", "<|", "|>", ">", "eot_id", "/", "<|eot_id|>", "eot", "x", ""]);
+    let literal = text.prop_map(|text| format!("'{text}'"));
+    let leaf = prop_oneof![4 => Just("messages[0].content".to_owned()), 1 => literal.clone()];
+    leaf.prop_recursive(5, 20, 3, move |inner| {
+        let text = literal.clone();
+        prop_oneof![
+            (inner.clone(), text.clone()).prop_map(|(a, b)| format!("({a}).split({b} or '/')[-1]")),
+            (inner.clone(), text.clone()).prop_map(|(a, b)| format!("({a} | list | join({b}))")),
+            (inner.clone(), text.clone(), inner.clone())
+                .prop_map(|(a, b, c)| format!("({a} | replace({b}, {c}))")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} ~ {b})")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} + {b})")),
+            (inner.clone(), -9..9_i32, -9..9_i32).prop_map(|(a, b, c)| format!("({a})[{b}:{c}]")),
+            (inner.clone(), -9..9_i32).prop_map(|(a, b)| format!("(({a})[{b}] | default(''))")),
+            (
+                inner.clone(),
+                prop::sample::select(vec![
+                    "upper",
+                    "lower",
+                    "trim",
+                    "title",
+                    "capitalize",
+                    "reverse",
+                    "tojson",
+                    "string",
+                    "list | last | default('')",
+                    "list | string"
+                ])
+            )
+                .prop_map(|(a, filter)| format!("({a} | {filter})")),
+            (inner.clone(), inner).prop_map(|(a, b)| format!("({a} if {b} else '<')")),
+        ]
+    })
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_template_makes_a_control_token_of_what_a_message_says(
+        expressions in prop::collection::vec(any_expression(), 1..4),
+        between in prop::sample::select(vec!["", "<", "<|", "|>", "eot_id|>", "<|eot_id"]),
+        content in "(<\\||\\|>|eot_id|EOT_ID|<|/|>|x|\\|){0,8}",
+    ) {
+        thread_local! {
+            static TOKENIZER: Tokenizer = fixture("nano64");
+        }
+        let printed: Vec<String> =
+            expressions.iter().map(|expression| format!("{{{{ {expression} }}}}")).collect();
+        let source = printed.join(between) + between;
+        TOKENIZER.with(|tokenizer| {
+            let Ok(template) = ChatTemplate::select(Some(&source), None, tokenizer) else { return Ok(()) };
+            let rendered = template.rendered(&user(&content), true, &|| true);
+            let Ok(rendered) = rendered else { return Ok(()) };
+            // Without what the message says, nothing that stood around it may touch.
+            let own: String = rendered.runs().map(|(run, author)| if author == Author::Template { run } else { "\u{0}" }).collect();
+            let control = |ids: Vec<u32>| ids.into_iter().filter(|&id| tokenizer.is_control(id)).collect::<Vec<_>>();
+            let mut expected = control(tokenizer.encode(&own, true).unwrap());
+            expected.splice(0..0, tokenizer.bos().filter(|bos| tokenizer.adds_bos() && expected.first() != Some(bos)));
+            prop_assert_eq!(control(template.prompt(&user(&content), true, tokenizer).unwrap()), expected);
+            Ok(())
+        })?;
+    }
+
     #[test]
     fn no_conversation_forges_a_control_token(
         parts in prop::collection::vec(

@@ -90,6 +90,36 @@ fn a_shortened_llama_3_vocabulary_is_recognised() {
 }
 
 #[test]
+fn encoding_that_nobody_waits_for_is_given_up_between_words_and_within_one() {
+    let tokenizer = small();
+    let abandoned = |text: &str| {
+        let looks = std::cell::Cell::new(0);
+        let result = tokenizer.encode_while(text, true, &|| {
+            looks.set(looks.get() + 1);
+            false
+        });
+        assert!(matches!(result, Err(TokenizerError::Abandoned)), "{} bytes", text.len());
+        assert_eq!(looks.get(), 1);
+    };
+    abandoned(&"hello ".repeat(100_000));
+    abandoned(&"hello".repeat(50_000));
+    assert!(tokenizer.encode_while("hello", true, &|| false).is_ok(), "what is short is done at once");
+}
+
+#[test]
+fn no_text_has_fewer_tokens_than_the_bound_says() {
+    let tokenizer = small();
+    let longest =
+        (0..tokenizer.vocab_size() as u32).filter_map(|id| tokenizer.token_bytes(id)).map(<[u8]>::len);
+    let longest = longest.max().unwrap();
+    assert_eq!(tokenizer.fewest_tokens(0), 0);
+    assert_eq!(tokenizer.fewest_tokens(longest), 1);
+    assert_eq!(tokenizer.fewest_tokens(10 * longest + 1), 11);
+    let text = "<|reserved_special_token_246|>hello".repeat(9);
+    assert!(tokenizer.encode(&text, true).unwrap().len() >= tokenizer.fewest_tokens(text.len()));
+}
+
+#[test]
 fn threads_can_share_a_tokenizer() {
     fn check<T: Send + Sync>() {}
     check::<Tokenizer>();

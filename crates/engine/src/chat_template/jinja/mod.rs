@@ -48,3 +48,6 @@ impl Failure {
         Self::Invalid(reason.into())
     }
 }
+
+#[cfg(test)]
+mod tests;

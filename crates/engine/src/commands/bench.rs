@@ -1,6 +1,6 @@
 //! `bench`: tokens a second, beside what the machine could do.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
@@ -14,6 +14,7 @@ use bitnet_engine::hub::{self, LocalModel};
 use bitnet_engine::model::{HeadType, Inference};
 use serde::Serialize;
 
+use super::output;
 use super::progress;
 
 /// What was measured on what.
@@ -72,7 +73,7 @@ pub(crate) fn run(config: &Config, options: &Bench) -> Result<()> {
         agreement: agreement.transpose()?,
         report,
     };
-    let mut out = stdout().lock();
+    let mut out = output::Output::new();
     if options.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&output)?)?;
     } else {

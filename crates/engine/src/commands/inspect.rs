@@ -1,6 +1,6 @@
 //! `inspect`: what a model file contains, and how it would be used with this configuration.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 
 use anyhow::Result;
 use bitnet_engine::config::{Config, ModelReference};
@@ -9,12 +9,13 @@ use bitnet_engine::hub;
 use bitnet_engine::inspect::inspect;
 use bitnet_engine::tokenizer::Tokenizer;
 
+use super::output::Output;
 use super::progress;
 
 /// Prints as far as the file can be used, then fails with the reason why it cannot.
 pub(crate) fn run(config: &Config, reference: &ModelReference) -> Result<()> {
     let model = progress::shown(|stages| hub::resolve(reference, &config.hub(), stages))?;
-    let mut out = stdout().lock();
+    let mut out = Output::new();
     inspect(&model, &mut out)?;
 
     let checkpoint = engine::checkpoint(&model)?;

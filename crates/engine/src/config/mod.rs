@@ -221,12 +221,55 @@ mod tests {
             ("--chat-template", "llama3", "Jinja"),
             ("--model", "hf:owner/repo", "hf:OWNER/REPO/FILE"),
             ("--hf-endpoint", "ftp://hub", "http"),
+            ("--ctx-size", "1", "from 2 to"),
+            ("--ubatch-size", "0", "from 1 to 1024"),
+            ("--queue", "10001", "from 0 to 10000"),
+            ("--max-connections", "0", "from 1 to"),
+            ("--sse-ping-interval", "0", "from 1 to"),
+            ("--shutdown-timeout", "86401", "from 0 to 86400"),
+            ("--cors-origins", "https://a.example/path", "SCHEME://HOST[:PORT]"),
+            ("--cors-origins", "https://a.example?x", "without a path"),
+            ("--cors-origins", "https://me@a.example", "without a path"),
+            ("--cors-origins", "b.example", "SCHEME://HOST[:PORT]"),
+            ("--cors-origins", "mailto:a", "SCHEME://HOST[:PORT]"),
+            ("--cors-origins", "null", "SCHEME://HOST[:PORT]"),
+            ("--log-level", "info=loud=x", "invalid"),
         ] {
             let error = error(&[&format!("{flag}={value}")]);
             for part in [flag, value, limit] {
                 assert!(error.contains(part), "{part:?} is not in {error}");
             }
         }
+    }
+
+    #[test]
+    fn no_setting_means_anything_without_a_value() {
+        for argument in command().get_arguments() {
+            let Some(flag) = argument.get_long().filter(|_| argument.get_action().takes_values()) else {
+                continue;
+            };
+            let error = error(&[&format!("--{flag}=")]);
+            assert!(error.contains(&format!("--{flag}")), "{error}");
+        }
+        assert!(error(&["chat", "--system="]).contains("--system"));
+    }
+
+    #[test]
+    fn an_origin_is_kept_as_browsers_write_it() {
+        let origins = |list: &str| Config::parse(["x", "--cors-origins", list]).unwrap().cors_origins;
+        assert_eq!(origins("*"), ["*"]);
+        assert_eq!(
+            origins(
+                "localhost, HTTPS://A.example:443/,http://b.example:8080,tauri://localhost,http://[::1]:3000"
+            ),
+            [
+                "localhost",
+                "https://a.example",
+                "http://b.example:8080",
+                "tauri://localhost",
+                "http://[::1]:3000"
+            ]
+        );
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The text of a flag or variable to a value within its limits, or the limits.
 
 use std::fmt::Display;
+use std::fs::File;
+use std::io::Read;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -9,6 +11,8 @@ use std::time::Duration;
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 use tracing_subscriber::EnvFilter;
+
+use crate::chat_template::LONGEST_SOURCE;
 
 /// A value, or "you choose". (An alias, since clap reads a literal `Option` as "may be absent".)
 pub(super) type Auto<T> = Option<T>;
@@ -153,5 +157,12 @@ pub(super) fn template(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn template_file(path: &str) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| error.to_string()).and_then(|text| template(&text))
+    let mut text = String::new();
+    let limit = LONGEST_SOURCE as u64 + 1;
+    let read = File::open(path).and_then(|file| file.take(limit).read_to_string(&mut text));
+    match read {
+        Ok(bytes) if bytes > LONGEST_SOURCE => Err(format!("must have at most {LONGEST_SOURCE} bytes")),
+        Ok(_) => template(&text),
+        Err(error) => Err(error.to_string()),
+    }
 }

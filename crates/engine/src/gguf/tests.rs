@@ -116,7 +116,7 @@ fn a_file_on_disk_reads_like_the_same_bytes_in_memory() {
 #[test]
 fn a_directory_is_not_a_model() {
     let error = Source::open(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap_err();
-    assert_eq!(error.to_string(), "not a regular file");
+    assert_eq!(error.to_string(), "it is a folder, not a regular file");
 }
 
 #[test]

@@ -294,21 +294,31 @@ fn sorted<'t>(items: Vec<Value<'t>>, path: Option<&str>, meter: &Meter) -> Resul
         };
         keyed.push((key, item));
     }
-    let mut failure = None;
-    keyed.sort_by(|(a, _), (b, _)| match a.compare(b, meter) {
-        Ok(Some(order)) => order,
-        other => {
-            failure = failure.take().or(Some(match other {
-                Err(failure) => failure,
-                Ok(_) => Failure::invalid(format!("{} and {} have no order", a.kind(), b.kind())),
-            }));
-            std::cmp::Ordering::Equal
-        }
-    });
-    match failure {
-        Some(failure) => Err(failure),
-        None => Ok(keyed.into_iter().map(|(_, item)| item).collect()),
+    let sorted = merged(keyed, meter)?;
+    Ok(sorted.into_iter().map(|(_, item)| item).collect())
+}
+
+/// Merge sort, since that of the standard library may panic where values have no order.
+fn merged<'t>(
+    mut items: Vec<(Value<'t>, Value<'t>)>,
+    meter: &Meter,
+) -> Result<Vec<(Value<'t>, Value<'t>)>, Failure> {
+    if items.len() < 2 {
+        return Ok(items);
     }
+    meter.make(size_of_val(&items[..]))?;
+    let mut merging = Vec::with_capacity(items.len());
+    let right = items.split_off(items.len() / 2);
+    let mut left = merged(items, meter)?.into_iter().peekable();
+    let mut right = merged(right, meter)?.into_iter().peekable();
+    while let (Some((a, _)), Some((b, _))) = (left.peek(), right.peek()) {
+        let order = b.compare(a, meter)?;
+        let order =
+            order.ok_or_else(|| Failure::invalid(format!("{} and {} have no order", a.kind(), b.kind())))?;
+        merging.extend(if order.is_lt() { right.next() } else { left.next() });
+    }
+    merging.extend(left.chain(right));
+    Ok(merging)
 }
 
 fn unique<'t>(items: Vec<Value<'t>>, path: Option<&str>, meter: &Meter) -> Result<Value<'t>, Failure> {

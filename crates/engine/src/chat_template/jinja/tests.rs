@@ -55,6 +55,14 @@ fn expressions_have_the_values_that_python_gives_them() {
         ),
         ("{{ 2 + 3 | string | length }} {{ -1 | abs }} {{ 4 is even and 3 is not even }}", "3 1 True"),
         ("{{ {'a': {'b': [1, 2]}}.a['b'][1] }} {{ missing }}|{{ missing is defined }}", "2 |False"),
+        (
+            "{{ [3, 1, 2.5, true] | sort }} {{ ['b', 'A', 'c'] | sort(reverse=true) }} {{ {'b': 1, 'a': 2} | dictsort }}",
+            "[1, True, 2.5, 3] ['c', 'b', 'A'] [['a', 2], ['b', 1]]",
+        ),
+        (
+            "{{ range(-9000000000000000000, 9000000000000000000, 6000000000000000000) | list | last }}",
+            "3000000000000000000",
+        ),
         ("{{ 'it\\'s \\u00e9\\n' }}{{ \"a\" 'b' }}", "it's é\nab"),
     ]);
 }
@@ -238,6 +246,8 @@ fn errors_say_what_is_wrong_and_where() {
         ("{{ 1 + 'a' }}", "a string", "line 1"),
         ("{{ 1 // 0 }}", "zero", "line 1"),
         ("{{ 9223372036854775807 + 1 }}", "too large", "line 1"),
+        ("{{ ([1, 'a', 2.5] * 50) | sort }}", "no order", "line 1"),
+        ("{{ (['nan' | float, 1, 3, 2] * 50) | sort }}", "no order", "line 1"),
         ("{{ 'abc", "does not end", "line 1"),
         ("{% if true %}", "endif", "line 1"),
         ("{{ 1 | trim(chars='x', no='y') }}", "no", "line 1"),

@@ -61,7 +61,8 @@ pub(crate) struct Range {
 
 impl Range {
     pub(crate) fn get(self, index: usize) -> Option<i64> {
-        (index < self.length).then(|| self.start + self.step * index as i64)
+        // The sum is in range, however far the product is beyond it.
+        (index < self.length).then(|| self.start.wrapping_add(self.step.wrapping_mul(index as i64)))
     }
 }
 

@@ -248,6 +248,82 @@ fn a_prompt_that_nobody_waits_for_is_given_up() {
 }
 
 #[test]
+fn the_shapes_of_published_templates_are_rendered_as_jinja_does() {
+    let conversation: Vec<Message> = [
+        ("system", " Be nice. "),
+        ("user", "Hello"),
+        ("assistant", "<think>\nhm\n</think>\n\nHi"),
+        ("user", "Why? "),
+    ]
+    .map(|(role, content)| Message { role: role.to_owned(), content: content.to_owned() })
+    .into();
+    let check = |source: &str, expected: &str| {
+        let template = compile(source).unwrap();
+        assert_eq!(template.render(&conversation, true).unwrap(), expected, "{source}");
+    };
+    // Header and end of each turn, joined in one expression.
+    check(
+        "{% set all = messages %}{% for m in all %}{% set text = '<|h|>' + m['role'] + '<|/h|>\n\n' + m['content'] | trim + '<|e|>' %}\
+         {% if loop.index0 == 0 %}{% set text = bos_token + text %}{% endif %}{{ text }}{% endfor %}\
+         {% if add_generation_prompt %}{{ '<|h|>assistant<|/h|>\n\n' }}{% endif %}",
+        "<|begin_of_text|><|h|>system<|/h|>\n\nBe nice.<|e|><|h|>user<|/h|>\n\nHello<|e|><|h|>assistant<|/h|>\n\n\
+         <think>\nhm\n</think>\n\nHi<|e|><|h|>user<|/h|>\n\nWhy?<|e|><|h|>assistant<|/h|>\n\n",
+    );
+    // The system message goes into a later turn, and roles have to alternate.
+    check(
+        "
+        {%- if messages[0]['role'] == 'system' %}
+            {%- set system = messages[0].content | trim %}
+            {%- set turns = messages[1:] %}
+        {%- else %}
+            {%- set turns = messages %}
+        {%- endif %}
+        {%- for m in turns | rejectattr('role', 'equalto', 'tool') | selectattr('tool_calls', 'undefined') %}
+            {%- if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}
+                {{- raise_exception('Roles must alternate.') }}
+            {%- endif %}
+        {%- endfor %}
+        {{- bos_token }}
+        {%- for m in turns %}
+            {%- if m.role == 'user' %}
+                {%- if loop.last and system is defined %}
+                    {{- '[INST] ' ~ system ~ '\n\n' ~ m.content ~ '[/INST]' }}
+                {%- else %}
+                    {{- '[INST] ' + m['content'] + '[/INST]' }}
+                {%- endif %}
+            {%- else %}
+                {{- ' ' + m.content.split('</think>')[-1] | trim + eos_token }}
+            {%- endif %}
+        {%- endfor %}",
+        "<|begin_of_text|>[INST] Hello[/INST] Hi<|end_of_text|>[INST] Be nice.\n\nWhy? [/INST]",
+    );
+    // What a model thought about earlier questions is left out.
+    check(
+        "
+        {%- set ns = namespace(searching=true, last=messages|length - 1) %}
+        {%- for m in messages[::-1] %}
+            {%- set index = (messages|length - 1) - loop.index0 %}
+            {%- if ns.searching and m.role == 'user' and m.content is string and not m.content.startswith('<tool>') %}
+                {%- set ns.searching = false %}
+                {%- set ns.last = index %}
+            {%- endif %}
+        {%- endfor %}
+        {%- for m in messages %}
+            {%- set content = m.content if m.content is string else '' %}
+            {%- if m.role == 'assistant' and '</think>' in content and loop.index0 < ns.last %}
+                {%- set thought = content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') %}
+                {%- set content = '(' ~ thought|length ~ ')' ~ content.split('</think>')[-1].lstrip('\\n') %}
+            {%- endif %}
+            {{- '<' + m.role + '>' + content + '</>' }}
+        {%- endfor %}
+        {%- if add_generation_prompt and not (enable_thinking is defined and enable_thinking is false) %}
+            {{- '<assistant>' }}
+        {%- endif %}",
+        "<system> Be nice. </><user>Hello</><assistant>(2)Hi</><user>Why? </><assistant>",
+    );
+}
+
+#[test]
 fn known_roles_may_complete_a_control_token_of_the_template() {
     let mut vocabulary = TestVocabulary::hello();
     let token = vocabulary.add("<|user|>", 3);

@@ -234,6 +234,10 @@ mod tests {
             ("--cors-origins", "mailto:a", "SCHEME://HOST[:PORT]"),
             ("--cors-origins", "null", "SCHEME://HOST[:PORT]"),
             ("--log-level", "info=loud=x", "invalid"),
+            ("--log-level", "verbose", "debug"),
+            ("--host", "http://localhost", "one address"),
+            ("--host", "a,b", "one address"),
+            ("--host", "a b", "one address"),
         ] {
             let error = error(&[&format!("{flag}={value}")]);
             for part in [flag, value, limit] {

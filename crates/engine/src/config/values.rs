@@ -84,7 +84,9 @@ pub(super) fn host(text: &str) -> Result<String, String> {
     let unbracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     match unbracketed {
         "" => Err("must not be empty".to_owned()),
-        list if list.contains(',') => Err("must be one address".to_owned()),
+        list if list.contains([',', '/']) || list.contains(char::is_whitespace) => {
+            Err("must be one address or name".to_owned())
+        }
         host => Ok(host.to_owned()),
     }
 }
@@ -119,8 +121,12 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() {
-        return Err("must be a level, or a list of levels".to_owned());
+    // A word that is no level would silently be taken for the name of a part of the program.
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_clear =
+        |part: &str| levels.iter().any(|level| level.eq_ignore_ascii_case(part)) || part.contains(['=', '[']);
+    if !text.split(',').map(str::trim).all(is_clear) {
+        return Err(format!("must be one of {}, or a list such as info,hyper=warn", levels.join(", ")));
     }
     EnvFilter::try_new(text).map_err(|error| error.to_string())?;
     Ok(text.to_owned())

@@ -13,12 +13,12 @@ use tracing::{info, warn};
 
 use crate::chat_template::{ChatTemplate, Message};
 use crate::checkpoint::{Checkpoint, Hyperparameters};
-use crate::config::{CacheType, Config, GenerationDefaults, Head, Isa};
+use crate::config::{Config, GenerationDefaults};
 use crate::container;
 use crate::generation::{FinishReason, GenerationRequest, Prompt, Report};
 use crate::hub::{self, DEMO_NOTICE, LocalModel, REAL_MODEL_STEPS, Stage};
-use crate::kernels::{self, self_test};
-use crate::model::{Footprint, HeadType, Inference, InferenceOptions, Model};
+use crate::kernels::self_test;
+use crate::model::{Footprint, Inference, InferenceOptions, Model};
 use crate::pool::Pool;
 use crate::sampling::SamplingParameters;
 use crate::serving::{Event, Events, Handle};
@@ -69,10 +69,10 @@ impl Engine {
     /// to be downloaded first; `stages` says how far it is. Blocks, so it must not run on a thread of an asynchronous runtime.
     pub fn load(config: &Config, stages: &watch::Sender<Stage>) -> Result<Self> {
         let started = Instant::now();
-        let isa = isa(config)?;
+        let isa = config.isa;
         self_test(isa).context("the kernels compute wrong results on this machine")?;
 
-        let origin = hub::resolve(&config.model, &config.download, stages)?;
+        let origin = hub::resolve(&config.model, &config.hub(), stages)?;
         let checkpoint = checkpoint(&origin)?;
         let hyperparameters = checkpoint.hyperparameters().clone();
         let context = context(config, &hyperparameters)?;
@@ -89,13 +89,13 @@ impl Engine {
                 path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
             }
         });
-        info!(model = name, %isa, threads = threads(config)?.get(), context, head = %config.head, time = ?started.elapsed(), "model loaded");
+        info!(model = name, %isa, threads = threads(config)?.get(), context, head = config.head_name(), time = ?started.elapsed(), "model loaded");
         if origin == LocalModel::Demo {
             warn!("{DEMO_NOTICE} {REAL_MODEL_STEPS}");
         }
         let loaded = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let about = About { name, origin, hyperparameters, context, loaded };
-        Ok(Self { handle, tokenizer, template, about, defaults: config.generation.clone() })
+        Ok(Self { handle, tokenizer, template, about, defaults: config.defaults() })
     }
 
     /// Answers the last of these messages, with the defaults of a request.
@@ -194,21 +194,20 @@ pub fn language(config: &Config, checkpoint: &Checkpoint) -> Result<(Tokenizer, 
 pub fn inference(config: &Config, checkpoint: &Checkpoint) -> Result<Inference> {
     let context = context(config, checkpoint.hyperparameters())?;
     let mut pool = Pool::new(threads(config)?)?;
-    let isa = isa(config)?;
-    let model = Model::load(checkpoint, head_type(config), isa, &mut pool)?;
+    let model = Model::load(checkpoint, config.head, config.isa, &mut pool)?;
     let options = InferenceOptions {
         context,
         slots: SLOTS,
-        cache_type: cache_type(config),
+        cache_type: config.cache_type,
         max_rows: config.ubatch_size.min(context),
     };
-    Ok(Inference::new(model, pool, isa, options)?)
+    Ok(Inference::new(model, pool, config.isa, options)?)
 }
 
 /// How much memory the model of a checkpoint takes with this configuration.
 pub fn footprint(config: &Config, checkpoint: &Checkpoint) -> Result<Footprint> {
     let context = context(config, checkpoint.hyperparameters())?;
-    Ok(Footprint::of(checkpoint, head_type(config), cache_type(config), context)?)
+    Ok(Footprint::of(checkpoint, config.head, config.cache_type, context)?)
 }
 
 /// An error now is better than a kill in the middle of an answer, which is what a container's limit does.
@@ -225,33 +224,6 @@ fn check_memory(footprint: Footprint, limit: Option<u64>) -> Result<()> {
         gigabytes(limit),
     );
     Ok(())
-}
-
-fn head_type(config: &Config) -> HeadType {
-    match config.head {
-        Head::Exact => HeadType::Exact,
-        Head::Q8 => HeadType::Q8,
-        Head::Q4 => HeadType::Q4,
-    }
-}
-
-fn cache_type(config: &Config) -> kernels::CacheType {
-    match config.cache_type {
-        CacheType::F16 => kernels::CacheType::F16,
-        CacheType::F32 => kernels::CacheType::F32,
-    }
-}
-
-/// The instruction set to compute with.
-pub fn isa(config: &Config) -> Result<kernels::Isa> {
-    let name = match config.isa {
-        Isa::Auto => return Ok(kernels::Isa::best()),
-        Isa::Scalar => "scalar",
-        Isa::Avx2 => "avx2",
-        Isa::AvxVnni => "avxvnni",
-        Isa::Avx512 => "avx512",
-    };
-    kernels::Isa::named(name).with_context(|| format!("--isa {name}"))
 }
 
 /// The number of compute threads.

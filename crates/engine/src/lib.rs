@@ -2,8 +2,6 @@
 //!
 //! The modules stand in the order in which data flows; each may use only those above it.
 
-pub mod config;
-
 pub mod memory;
 
 pub mod container;
@@ -26,19 +24,23 @@ pub mod tokenizer;
 
 pub mod chat_template;
 
+mod text;
+
 pub mod sampling;
+
+mod generation;
+
+mod scheduler;
+
+mod serving;
+
+pub mod config;
+
+pub mod engine;
 
 pub mod inspect;
 
 pub mod bench;
-
-mod generation;
-
-pub mod scheduler;
-
-pub mod serving;
-
-pub mod engine;
 
 mod http;
 

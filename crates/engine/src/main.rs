@@ -3,7 +3,7 @@
 
 mod commands;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -19,8 +19,10 @@ fn main() -> ExitCode {
         Invocation::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     match run(command, &config, &warnings) {
         Ok(code) => code,
+        Err(error) if commands::output::is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // Whoever has closed it does not want to know.
+            writeln!(std::io::stderr(), "error: {error:#}").ok();
             ExitCode::FAILURE
         }
     }

@@ -4,8 +4,10 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/nano64/model-i2_s.gguf");
 
@@ -223,4 +225,153 @@ fn bench_names_the_head_and_says_how_many_tokens_it_changes() {
     }
     check(&program(&["--head", "q5"]).output().unwrap(), 2, "--head");
     check(&program(&["--help"]).output().unwrap(), 0, "8 bits only, lossy");
+}
+
+/// A folder that is gone after its test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("bitnet-cli-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// What a program says that has to end by itself, long before a minute is over.
+#[track_caller]
+fn ended(command: &mut Command) -> Output {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let started = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if started.elapsed() > Duration::from_secs(60) {
+            child.kill().unwrap();
+            panic!("it does not end");
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn an_output_that_nobody_reads_ends_every_command_quietly_and_well() {
+    let folder = Folder::new("closed");
+    let downloaded = folder.file("o/r/main");
+    std::fs::create_dir_all(&downloaded).unwrap();
+    std::fs::copy(MODEL, downloaded + "/f.gguf").unwrap();
+    let (server, port) = serve(&mut program(&["-m", MODEL]));
+    for arguments in [
+        &["inspect", MODEL][..],
+        &["pull", "hf:o/r/f.gguf", "--model-dir", &folder.file("")],
+        &["chat", "-m", MODEL, "-n", "3", "-c", "64"],
+        &["bench", "-m", MODEL, "-p", "4", "-g", "4", "-r", "1"],
+        &["healthcheck", "--port", &port],
+    ] {
+        let mut command = program(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.env("BITNET_LOG_LEVEL", "error").spawn().unwrap();
+        // The reader goes before the program has written anything.
+        drop(child.stdout.take());
+        child.stdin.take().unwrap().write_all(b"Hello\n").ok();
+        let mut errors = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+        let status = child.wait().unwrap();
+        assert!(status.success() && errors.is_empty(), "{arguments:?}: {status}: {errors}");
+    }
+    drop(server);
+}
+
+#[test]
+fn chat_says_what_is_wrong_with_a_line_and_goes_on() {
+    let mut chat = program(&["chat", "-m", MODEL, "-n", "3", "--temp", "0", "-c", "64"]);
+    let mut chat = chat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut input = chat.stdin.take().unwrap();
+    thread::spawn(move || {
+        input.write_all(b"Hello\n/clear\ncaf\xe9\n").unwrap();
+        input.write_all(&b"x".repeat(9_000_000)).unwrap();
+        input.write_all(b"\nHello\n").unwrap();
+    });
+    let output = chat.wait_with_output().unwrap();
+    check(&output, 0, "not UTF-8");
+    check(&output, 0, "too long and is left out");
+    let shown = text(&output.stdout);
+    let answers: Vec<_> = shown.split("\n> ").collect();
+    assert_eq!(answers[1], answers[5], "the last line is answered like the first: {shown}");
+}
+
+/// What `healthcheck` makes of a server that sends this, piece by piece with half a second between, and then closes.
+fn health_of(pieces: Vec<Vec<u8>>) -> Output {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    thread::spawn(move || {
+        let send = |mut stream: TcpStream| {
+            for piece in &pieces {
+                stream.write_all(piece).ok();
+                thread::sleep(Duration::from_millis(if pieces.len() > 1 { 500 } else { 0 }));
+            }
+        };
+        listener.incoming().for_each(|stream| send(stream.unwrap()));
+    });
+    ended(&mut program(&["healthcheck", "--host", "127.0.0.1", "--port", &port]))
+}
+
+#[test]
+fn healthcheck_has_a_deadline_that_no_server_can_stretch() {
+    let started = Instant::now();
+    check(&health_of(vec![b"x".to_vec(); 100]), 1, "within 3 s");
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+#[test]
+fn healthcheck_takes_a_whole_line_with_status_200_and_nothing_else_for_ready() {
+    for (answer, status) in [
+        (&b"HTTP/1.1 200 OK\r\n\r\n"[..], 0),
+        (b"HTTP/1.0 200\r\n", 0),
+        (b"HTTP/1.1 200 O", 1),
+        (b"", 1),
+        (b"HTTP/1.1 503 no 200 yet\r\n\r\n", 1),
+        (b"SSH-2.0 200 \r\n", 1),
+        (b"\xff 200 \r\n", 1),
+    ] {
+        let output = health_of(vec![answer.to_vec()]);
+        assert_eq!(output.status.code(), Some(status), "{:?}: {output:?}", String::from_utf8_lossy(answer));
+    }
+}
+
+#[test]
+fn what_is_no_file_is_an_error_that_says_what_it_is() {
+    let folder = Folder::new("kinds");
+    let pipe = folder.file("pipe.gguf");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let socket = folder.file("socket.gguf");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for (path, what) in [(pipe.as_str(), "a pipe"), ("/dev/zero", "a device"), (&socket, "a socket")] {
+        for arguments in [&["inspect", path][..], &["-m", path, "--port", "0"], &["bench", "-m", path]] {
+            let output = ended(&mut program(arguments));
+            check(&output, 1, what);
+            check(&output, 1, path);
+        }
+    }
+    check(&ended(&mut program(&["--chat-template-file", "/dev/zero", "inspect", "demo"])), 2, "bytes");
+}
+
+#[test]
+fn a_setting_that_cannot_work_is_refused_but_a_variable_without_a_value_is_not_set() {
+    let output = program(&["--api-key", ""]).output().unwrap();
+    check(&output, 2, "--api-key");
+    let inspect = |variable: &str| program(&["inspect", "demo"]).env(variable, "").output().unwrap();
+    for variable in ["BITNET_API_KEY", "LLAMA_API_KEY", "BITNET_MODEL", "BITNET_CORS_ORIGINS", "HF_TOKEN"] {
+        check(&inspect(variable), 0, "bitnet-b1.58");
+    }
+    check(&program(&["inspect", ""]).output().unwrap(), 2, "must name a model");
 }

@@ -4,7 +4,8 @@ use serde::{Serialize, Serializer};
 
 use crate::generation::{Token, TokenLogprobs};
 
-use crate::tokenizer::{StreamDecoder, Tokenizer};
+use crate::text::Utf8Stream;
+use crate::tokenizer::Tokenizer;
 
 /// JSON has no infinity; this is what OpenAI's API says for "never".
 const NEVER: f32 = -9999.0;
@@ -65,7 +66,7 @@ impl Serialize for ByName {
 /// Where the next token begins.
 #[derive(Debug, Default)]
 pub(super) struct Offsets {
-    text: StreamDecoder,
+    text: Utf8Stream,
     characters: usize,
 }
 

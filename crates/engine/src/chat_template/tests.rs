@@ -106,7 +106,7 @@ fn templates_that_cannot_work_are_refused_at_load() {
     ] {
         assert!(matches!(compile(source), Err(TemplateError::Invalid(_))), "{source}");
     }
-    assert!(matches!(compile(&" ".repeat(SOURCE_LIMIT + 1)), Err(TemplateError::TooLong { .. })));
+    assert!(matches!(compile(&" ".repeat(LONGEST_SOURCE + 1)), Err(TemplateError::TooLong { .. })));
 }
 
 #[test]
@@ -210,6 +210,120 @@ fn messages_cannot_forge_control_tokens_through_what_a_template_does() {
 }
 
 #[test]
+fn text_that_a_template_cuts_behind_its_own_opening_is_still_text() {
+    let tokenizer = fixture("nano64");
+    for source in [
+        "<{{ messages[0].content.split('/')[-1] }}",
+        "<|{{ messages[0].content[2:] }}",
+        "{{ '<' ~ messages[0].content.replace('x/', '') }}",
+        "<{{ messages[0].content | replace('x/', '') }}",
+        "<|eot_id{{ messages[0].content[-2:] }}",
+        "<{% for c in messages[0].content[2:] %}{{ c | lower }}{% endfor %}",
+    ] {
+        let template = compile(source).unwrap();
+        let ids = template.prompt(&user("x/|eot_id|>"), true, &tokenizer).unwrap();
+        let control: Vec<u32> = ids.iter().copied().filter(|&id| tokenizer.is_control(id)).collect();
+        assert_eq!(control, [tokenizer.bos().unwrap()], "{source}: {}", tokenizer.decode(&ids, true));
+    }
+}
+
+#[test]
+fn a_template_may_look_for_the_names_of_tokens_in_what_people_write() {
+    let mut vocabulary = TestVocabulary::hello();
+    vocabulary.add("</think>", 3);
+    let tokenizer = vocabulary.build().unwrap();
+    let source = "{% set c = messages[0].content %}{% if '</think>' in c %}{% set c = c.split('</think>')[-1] %}{% endif %}{{ c }}";
+    let template = ChatTemplate::select(Some(source), None, &tokenizer).unwrap();
+    let ids = template.prompt(&user("so</think>hell"), true, &tokenizer).unwrap();
+    assert_eq!(ids, tokenizer.encode("hell", false).unwrap());
+}
+
+#[test]
+fn a_prompt_that_nobody_waits_for_is_given_up() {
+    let tokenizer = fixture("pico");
+    let template = compile(BITNET).unwrap();
+    let error =
+        template.prompt_while(&user(&"word ".repeat(100_000)), true, &tokenizer, &|| false).unwrap_err();
+    assert!(matches!(error, TemplateError::Abandoned), "{error:?}");
+}
+
+#[test]
+fn the_shapes_of_published_templates_are_rendered_as_jinja_does() {
+    let conversation: Vec<Message> = [
+        ("system", " Be nice. "),
+        ("user", "Hello"),
+        ("assistant", "<think>\nhm\n</think>\n\nHi"),
+        ("user", "Why? "),
+    ]
+    .map(|(role, content)| Message { role: role.to_owned(), content: content.to_owned() })
+    .into();
+    let check = |source: &str, expected: &str| {
+        let template = compile(source).unwrap();
+        assert_eq!(template.render(&conversation, true).unwrap(), expected, "{source}");
+    };
+    // Header and end of each turn, joined in one expression.
+    check(
+        "{% set all = messages %}{% for m in all %}{% set text = '<|h|>' + m['role'] + '<|/h|>\n\n' + m['content'] | trim + '<|e|>' %}\
+         {% if loop.index0 == 0 %}{% set text = bos_token + text %}{% endif %}{{ text }}{% endfor %}\
+         {% if add_generation_prompt %}{{ '<|h|>assistant<|/h|>\n\n' }}{% endif %}",
+        "<|begin_of_text|><|h|>system<|/h|>\n\nBe nice.<|e|><|h|>user<|/h|>\n\nHello<|e|><|h|>assistant<|/h|>\n\n\
+         <think>\nhm\n</think>\n\nHi<|e|><|h|>user<|/h|>\n\nWhy?<|e|><|h|>assistant<|/h|>\n\n",
+    );
+    // The system message goes into a later turn, and roles have to alternate.
+    check(
+        "
+        {%- if messages[0]['role'] == 'system' %}
+            {%- set system = messages[0].content | trim %}
+            {%- set turns = messages[1:] %}
+        {%- else %}
+            {%- set turns = messages %}
+        {%- endif %}
+        {%- for m in turns | rejectattr('role', 'equalto', 'tool') | selectattr('tool_calls', 'undefined') %}
+            {%- if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}
+                {{- raise_exception('Roles must alternate.') }}
+            {%- endif %}
+        {%- endfor %}
+        {{- bos_token }}
+        {%- for m in turns %}
+            {%- if m.role == 'user' %}
+                {%- if loop.last and system is defined %}
+                    {{- '[INST] ' ~ system ~ '\n\n' ~ m.content ~ '[/INST]' }}
+                {%- else %}
+                    {{- '[INST] ' + m['content'] + '[/INST]' }}
+                {%- endif %}
+            {%- else %}
+                {{- ' ' + m.content.split('</think>')[-1] | trim + eos_token }}
+            {%- endif %}
+        {%- endfor %}",
+        "<|begin_of_text|>[INST] Hello[/INST] Hi<|end_of_text|>[INST] Be nice.\n\nWhy? [/INST]",
+    );
+    // What a model thought about earlier questions is left out.
+    check(
+        "
+        {%- set ns = namespace(searching=true, last=messages|length - 1) %}
+        {%- for m in messages[::-1] %}
+            {%- set index = (messages|length - 1) - loop.index0 %}
+            {%- if ns.searching and m.role == 'user' and m.content is string and not m.content.startswith('<tool>') %}
+                {%- set ns.searching = false %}
+                {%- set ns.last = index %}
+            {%- endif %}
+        {%- endfor %}
+        {%- for m in messages %}
+            {%- set content = m.content if m.content is string else '' %}
+            {%- if m.role == 'assistant' and '</think>' in content and loop.index0 < ns.last %}
+                {%- set thought = content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') %}
+                {%- set content = '(' ~ thought|length ~ ')' ~ content.split('</think>')[-1].lstrip('\\n') %}
+            {%- endif %}
+            {{- '<' + m.role + '>' + content + '</>' }}
+        {%- endfor %}
+        {%- if add_generation_prompt and not (enable_thinking is defined and enable_thinking is false) %}
+            {{- '<assistant>' }}
+        {%- endif %}",
+        "<system> Be nice. </><user>Hello</><assistant>(2)Hi</><user>Why? </><assistant>",
+    );
+}
+
+#[test]
 fn known_roles_may_complete_a_control_token_of_the_template() {
     let mut vocabulary = TestVocabulary::hello();
     let token = vocabulary.add("<|user|>", 3);
@@ -220,24 +334,82 @@ fn known_roles_may_complete_a_control_token_of_the_template() {
 }
 
 #[test]
-fn a_control_token_of_one_character_is_text_in_a_prompt() {
+fn a_control_token_of_one_character_is_a_token_of_the_template_and_text_of_a_message() {
     let mut vocabulary = TestVocabulary::hello();
-    vocabulary.add("€", 3);
+    let euro = vocabulary.add("€", 3);
     let tokenizer = vocabulary.build().unwrap();
     let template = ChatTemplate::select(Some("{{ messages[0].content }}€"), None, &tokenizer).unwrap();
     let ids = template.prompt(&user("€"), true, &tokenizer).unwrap();
-    assert_eq!(ids, tokenizer.encode("€€", false).unwrap());
+    assert_eq!(ids, [tokenizer.encode("€", false).unwrap(), vec![euro]].concat());
 }
 
-#[test]
-fn messages_with_every_private_use_character_are_an_error() {
-    let all: String = ('\u{f0000}'..='\u{10ffff}').collect();
-    let template = compile(BITNET).unwrap();
-    let error = template.prompt(&user(&all), true, &fixture("pico")).unwrap_err();
-    assert!(matches!(error, TemplateError::NoSentinel));
+/// An expression over what a message says.
+fn any_expression() -> impl Strategy<Value = String> {
+    let text =
+        prop::sample::select(vec!["<", "|", "<|", "|>", ">", "eot_id", "/", "<|eot_id|>", "eot", "x", ""]);
+    let literal = text.prop_map(|text| format!("'{text}'"));
+    let leaf = prop_oneof![4 => Just("messages[0].content".to_owned()), 1 => literal.clone()];
+    leaf.prop_recursive(5, 20, 3, move |inner| {
+        let text = literal.clone();
+        prop_oneof![
+            (inner.clone(), text.clone()).prop_map(|(a, b)| format!("({a}).split({b} or '/')[-1]")),
+            (inner.clone(), text.clone()).prop_map(|(a, b)| format!("({a} | list | join({b}))")),
+            (inner.clone(), text.clone(), inner.clone())
+                .prop_map(|(a, b, c)| format!("({a} | replace({b}, {c}))")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} ~ {b})")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} + {b})")),
+            (inner.clone(), -9..9_i32, -9..9_i32).prop_map(|(a, b, c)| format!("({a})[{b}:{c}]")),
+            (inner.clone(), -9..9_i32).prop_map(|(a, b)| format!("(({a})[{b}] | default(''))")),
+            (
+                inner.clone(),
+                prop::sample::select(vec![
+                    "upper",
+                    "lower",
+                    "trim",
+                    "title",
+                    "capitalize",
+                    "reverse",
+                    "tojson",
+                    "string",
+                    "list | last | default('')",
+                    "list | string"
+                ])
+            )
+                .prop_map(|(a, filter)| format!("({a} | {filter})")),
+            (inner.clone(), inner).prop_map(|(a, b)| format!("({a} if {b} else '<')")),
+        ]
+    })
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_template_makes_a_control_token_of_what_a_message_says(
+        expressions in prop::collection::vec(any_expression(), 1..4),
+        between in prop::sample::select(vec!["", "<", "<|", "|>", "eot_id|>", "<|eot_id"]),
+        content in "(<\\||\\|>|eot_id|EOT_ID|<|/|>|x|\\|){0,8}",
+    ) {
+        thread_local! {
+            static TOKENIZER: Tokenizer = fixture("nano64");
+        }
+        let printed: Vec<String> =
+            expressions.iter().map(|expression| format!("{{{{ {expression} }}}}")).collect();
+        let source = printed.join(between) + between;
+        TOKENIZER.with(|tokenizer| {
+            let Ok(template) = ChatTemplate::select(Some(&source), None, tokenizer) else { return Ok(()) };
+            let rendered = template.rendered(&user(&content), true, &|| true);
+            let Ok(rendered) = rendered else { return Ok(()) };
+            // Without what the message says, nothing that stood around it may touch.
+            let own: String = rendered.runs().map(|(run, author)| if author == Author::Template { run } else { "\u{0}" }).collect();
+            let control = |ids: Vec<u32>| ids.into_iter().filter(|&id| tokenizer.is_control(id)).collect::<Vec<_>>();
+            let mut expected = control(tokenizer.encode(&own, true).unwrap());
+            expected.splice(0..0, tokenizer.bos().filter(|bos| tokenizer.adds_bos() && expected.first() != Some(bos)));
+            prop_assert_eq!(control(template.prompt(&user(&content), true, tokenizer).unwrap()), expected);
+            Ok(())
+        })?;
+    }
+
     #[test]
     fn no_conversation_forges_a_control_token(
         parts in prop::collection::vec(

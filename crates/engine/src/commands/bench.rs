@@ -1,6 +1,6 @@
 //! `bench`: tokens a second, beside what the machine could do.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
@@ -8,12 +8,13 @@ use bitnet_engine::bench::{
     Agreement, Plan, Report, Resource, Speed, StageLimit, StageTime, agreement, agreement_positions,
     run as measure,
 };
-use bitnet_engine::config::{Bench, Config, Head};
+use bitnet_engine::config::{Bench, Config};
 use bitnet_engine::engine;
 use bitnet_engine::hub::{self, LocalModel};
-use bitnet_engine::model::Inference;
+use bitnet_engine::model::{HeadType, Inference};
 use serde::Serialize;
 
+use super::output;
 use super::progress;
 
 /// What was measured on what.
@@ -24,7 +25,7 @@ struct Output {
     isa: &'static str,
     threads: usize,
     /// How the output head is kept.
-    head: String,
+    head: &'static str,
     load_seconds: f64,
     /// The most memory that was in use; `None` where the system does not tell.
     peak_memory_bytes: Option<u64>,
@@ -35,8 +36,8 @@ struct Output {
 }
 
 pub(crate) fn run(config: &Config, options: &Bench) -> Result<()> {
-    let isa = engine::isa(config)?;
-    let model = progress::shown(|stages| hub::resolve(&config.model, &config.download, stages))?;
+    let isa = config.isa;
+    let model = progress::shown(|stages| hub::resolve(&config.model, &config.hub(), stages))?;
     let file_bytes = model.open()?.len();
     let started = Instant::now();
     let mut inference = load(config, &model)?;
@@ -56,7 +57,9 @@ pub(crate) fn run(config: &Config, options: &Bench) -> Result<()> {
     let report = measure(&mut inference, isa, &plan, file_bytes)?;
     let peak_memory_bytes = peak_memory();
     let agreement = options.agreement.map(|tokens| -> Result<_> {
-        let mut exact = load(&Config { head: Head::Exact, ..config.clone() }, &model)?;
+        let mut exact = config.clone();
+        exact.head = HeadType::Exact;
+        let mut exact = load(&exact, &model)?;
         Ok(agreement(&mut inference, &mut exact, tokens)?)
     });
     let output = Output {
@@ -64,13 +67,13 @@ pub(crate) fn run(config: &Config, options: &Bench) -> Result<()> {
         file_bytes,
         isa: isa.name(),
         threads: engine::threads(config)?.get(),
-        head: config.head.to_string(),
+        head: config.head_name(),
         load_seconds,
         peak_memory_bytes,
         agreement: agreement.transpose()?,
         report,
     };
-    let mut out = stdout().lock();
+    let mut out = output::Output::new();
     if options.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&output)?)?;
     } else {

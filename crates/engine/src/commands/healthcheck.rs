@@ -1,27 +1,40 @@
 //! `healthcheck`: asks the server on the configured port whether it is ready. For containers,
 //! whose images have no curl.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use bitnet_engine::config::Config;
 
+use super::output::Output;
+
+/// For all of it, however slowly names are resolved and bytes arrive.
 const TIME: Duration = Duration::from_secs(3);
+/// So that a second address has its turn.
+const TIME_TO_CONNECT: Duration = Duration::from_secs(1);
 
 /// Success if the server is ready; otherwise says why not.
 pub(crate) fn run(config: &Config) -> Result<ExitCode> {
-    let status = ask(config).with_context(|| format!("no answer from {}:{}", config.host, config.port))?;
-    println!("{status}");
-    Ok(if status.contains(" 200 ") { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let (host, port) = (config.host.clone(), config.port);
+    let (sender, answer) = mpsc::channel();
+    // Ends with the process, if not before.
+    thread::spawn(move || sender.send(ask(&host, port)));
+    let answer = answer.recv_timeout(TIME);
+    let answer = answer.unwrap_or_else(|_| Err(anyhow!("nothing whole within {} s", TIME.as_secs())));
+    let line = answer.with_context(|| format!("no answer from {}:{}", config.host, config.port))?;
+    writeln!(Output::new(), "{}", line.escape_debug())?;
+    Ok(if is_ready(&line) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The first line of the answer, from the first of the configured addresses that answers.
-fn ask(config: &Config) -> Result<String> {
+fn ask(host: &str, port: u16) -> Result<String> {
     let mut problem = anyhow!("no address");
-    for address in (config.host.as_str(), config.port).to_socket_addrs()? {
+    for address in (host, port).to_socket_addrs()? {
         match ask_at(reachable(address)) {
             Ok(line) => return Ok(line),
             Err(error) => problem = error,
@@ -31,13 +44,18 @@ fn ask(config: &Config) -> Result<String> {
 }
 
 fn ask_at(address: SocketAddr) -> Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, TIME)?;
-    stream.set_read_timeout(Some(TIME))?;
-    stream.set_write_timeout(Some(TIME))?;
+    let mut stream = TcpStream::connect_timeout(&address, TIME_TO_CONNECT)?;
     stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.take(4096).read_to_string(&mut answer)?;
-    Ok(answer.lines().next().unwrap_or_default().to_owned())
+    let mut line = String::new();
+    BufReader::new(stream.take(4096)).read_line(&mut line)?;
+    ensure!(line.ends_with('\n'), "it ends in the middle of a line");
+    Ok(line.trim_end().to_owned())
+}
+
+/// Whether this is the first line of a good answer.
+fn is_ready(line: &str) -> bool {
+    let mut words = line.split(' ');
+    matches!(words.next(), Some("HTTP/1.0" | "HTTP/1.1")) && words.next() == Some("200")
 }
 
 /// "Any address" is good for listening only; IPv4 is always among them.

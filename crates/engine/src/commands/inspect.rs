@@ -1,6 +1,6 @@
 //! `inspect`: what a model file contains, and how it would be used with this configuration.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 
 use anyhow::Result;
 use bitnet_engine::config::{Config, ModelReference};
@@ -9,12 +9,13 @@ use bitnet_engine::hub;
 use bitnet_engine::inspect::inspect;
 use bitnet_engine::tokenizer::Tokenizer;
 
+use super::output::Output;
 use super::progress;
 
 /// Prints as far as the file can be used, then fails with the reason why it cannot.
 pub(crate) fn run(config: &Config, reference: &ModelReference) -> Result<()> {
-    let model = progress::shown(|stages| hub::resolve(reference, &config.download, stages))?;
-    let mut out = stdout().lock();
+    let model = progress::shown(|stages| hub::resolve(reference, &config.hub(), stages))?;
+    let mut out = Output::new();
     inspect(&model, &mut out)?;
 
     let checkpoint = engine::checkpoint(&model)?;
@@ -27,7 +28,7 @@ pub(crate) fn run(config: &Config, reference: &ModelReference) -> Result<()> {
         ("begins with", names(&tokenizer, beginning.as_slice())),
         ("stops at", names(&tokenizer, tokenizer.end_of_generation())),
         ("chat template", format!("{:?}", template.source())),
-        ("kernels", format!("{}, {} threads", engine::isa(config)?, engine::threads(config)?)),
+        ("kernels", format!("{}, {} threads", config.isa, engine::threads(config)?)),
         ("KV cache", format!("{context} tokens, {} bytes", footprint.kv_cache)),
         ("memory", format!("{} bytes with a full context", footprint.total())),
     ] {

@@ -1,155 +1,48 @@
-//! Flags and environment in, one [`Config`] out, every value checked here and nowhere else.
+//! Flags and environment in, one [`Config`] out, every value checked here and nowhere else. What a module needs of it becomes
+//! that module's own options: this is the last of the library's parts that could know a flag.
 //!
 //! The names are llama-server's wherever that server has the flag, so that its users and its
 //! containers can switch without a change. There is no configuration file: a flag, or its
 //! environment variable, is the only way to say a thing.
 
+mod choices;
+mod download;
 mod environment;
-mod model;
+mod generation;
+mod invocation;
 mod values;
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::Args;
 
+use crate::hub;
+pub use crate::hub::ModelReference;
+use crate::kernels::{CacheType, Isa};
+use crate::model::HeadType;
+use choices::{cache_type, head_name, head_type, isa, model};
+use download::DownloadFlags;
 pub use environment::{service_links, with_environment};
-use model::{DEMO, model};
-pub use model::{HubFile, ModelReference};
-use reqwest::Url;
-use reqwest::header::HeaderValue;
+pub use generation::GenerationDefaults;
+use generation::GenerationFlags;
+pub use invocation::{Bench, Command, Invocation};
 use values::{
-    api_key, bearer, endpoint, host, name, ping_seconds, seconds, seed, template, template_file, threads,
-    unlimited, within,
+    Auto, api_key, context, host, log_filter, name, origin, ping_seconds, seconds, template, template_file,
+    threads, within,
 };
-
-/// What the command line asked for.
-#[derive(Debug)]
-pub struct Invocation {
-    /// What to do.
-    pub command: Command,
-    /// How to do it.
-    pub config: Config,
-    /// What to tell about variables that look like settings and are none.
-    pub warnings: Vec<String>,
-}
-
-impl Invocation {
-    /// Reads the arguments (the first is the program's name) and the environment.
-    pub fn parse(
-        arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
-    ) -> Result<Self, clap::Error> {
-        let command = command();
-        let warnings = service_links(&command);
-        let cli = Cli::from_arg_matches(&command.try_get_matches_from(arguments)?)?;
-        Ok(Self { command: cli.command.unwrap_or(Command::Serve), config: cli.config, warnings })
-    }
-}
-
-impl Config {
-    /// The configuration for a program that embeds the engine: flags without a command.
-    pub fn parse(
-        arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
-    ) -> Result<Self, clap::Error> {
-        Invocation::parse(arguments).map(|invocation| invocation.config)
-    }
-
-    /// What to log; `default` if nothing was said.
-    #[must_use]
-    pub fn log_filter<'a>(&'a self, default: &'a str) -> &'a str {
-        self.log_level.as_deref().unwrap_or(default)
-    }
-
-    /// The chat template to use in place of the file's own.
-    #[must_use]
-    pub fn chat_template(&self) -> Option<&str> {
-        self.chat_template.as_deref().or(self.chat_template_file.as_deref())
-    }
-}
-
-#[derive(Debug, Parser)]
-#[command(
-    name = "bitnet-engine",
-    version,
-    about = "Inference server for BitNet b1.58 models on a plain CPU",
-    after_help = "Each flag can be given as an environment variable instead: the name shown, or the one of llama-server \
-                  where that server has the flag. A flag wins over BITNET_…, and that over LLAMA_ARG_…. A download goes \
-                  through the proxy that HTTPS_PROXY, ALL_PROXY and NO_PROXY name."
-)]
-struct Cli {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    config: Config,
-}
-
-/// What the program can do.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Answer requests over HTTP (this is what happens without a command)
-    Serve,
-    /// Talk to the model in this terminal
-    Chat {
-        /// Instructions that stand before the conversation
-        #[arg(long, value_name = "TEXT")]
-        system: Option<String>,
-    },
-    /// Download a model unless it is here already, and print where it is
-    Pull {
-        /// `bitnet-2b`, or `hf:OWNER/REPO/FILE[@REVISION]`
-        #[arg(value_parser = model())]
-        reference: ModelReference,
-    },
-    /// Show what a model file contains and how it would be used
-    Inspect {
-        /// The model, as for --model
-        #[arg(value_parser = model())]
-        reference: ModelReference,
-    },
-    /// Ask the server on the configured port whether it is ready; the exit status is the answer
-    Healthcheck,
-    /// Measure how fast this machine reads a prompt and writes an answer
-    Bench(Bench),
-}
-
-/// What to measure.
-#[derive(Debug, Args)]
-pub struct Bench {
-    /// Tokens of the prompt
-    #[arg(long, short = 'p', value_name = "N", default_value = "512", value_parser = within(1..=1_048_576_usize))]
-    pub prompt_tokens: usize,
-    /// Tokens to generate
-    #[arg(long, short = 'g', value_name = "N", default_value = "128", value_parser = within(1..=1_048_576_usize))]
-    pub generate_tokens: usize,
-    /// Tokens that are in the context when generating starts; several are measured one after the other
-    #[arg(long, short = 'd', value_name = "N,…", value_delimiter = ',', default_value = "0", value_parser = within(0..=1_048_576_usize))]
-    pub depth: Vec<usize>,
-    /// How often each is measured
-    #[arg(long, short = 'r', value_name = "N", default_value = "3", value_parser = within(1..=1_000_usize))]
-    pub repetitions: usize,
-    /// Also print where the time of a token goes
-    #[arg(long)]
-    pub profile: bool,
-    /// Also generate so many tokens with --head exact, and print how many are the same with the --head that is measured
-    #[arg(long, value_name = "TOKENS", value_parser = within(1..=1_048_576_usize))]
-    pub agreement: Option<usize>,
-    /// Print one JSON object instead of text
-    #[arg(long)]
-    pub json: bool,
-}
 
 /// All settings, checked.
 #[derive(Clone, Debug, Args)]
 pub struct Config {
     /// Model: a GGUF file, a folder with one, `demo` (the small one inside this program), or what is downloaded at first use:
     /// `bitnet-2b` (Microsoft's, 1.2 GB) or `hf:OWNER/REPO/FILE[@REVISION]`
-    #[arg(long, short = 'm', value_name = "MODEL", help_heading = "Model", default_value = DEMO, value_parser = model())]
+    #[arg(long, short = 'm', value_name = "MODEL", help_heading = "Model", default_value = ModelReference::DEMO, value_parser = model())]
     pub model: ModelReference,
     /// Where models are downloaded
     #[command(flatten)]
-    pub download: Download,
+    download: DownloadFlags,
     /// Name of the model for clients [default: the name of the file, or bitnet-demo]
     #[arg(long, short = 'a', value_name = "NAME", help_heading = "Model", value_parser = name)]
     pub alias: Option<String>,
@@ -161,13 +54,13 @@ pub struct Config {
     pub chat_template_file: Option<String>,
 
     /// Tokens that a prompt and its answer may have together; 0 is as many as the model was trained for
-    #[arg(long, short = 'c', value_name = "N", help_heading = "Compute", default_value = "0", value_parser = within(0..=1_048_576_usize))]
+    #[arg(long, short = 'c', value_name = "N", help_heading = "Compute", default_value = "0", value_parser = context)]
     pub ctx_size: usize,
     /// Compute threads; -1 is one for each CPU that this process may use
     #[arg(long, short = 't', value_name = "N", help_heading = "Compute", default_value = "-1", allow_negative_numbers = true, value_parser = threads)]
     pub threads: Auto<NonZeroUsize>,
     /// Instruction set of the kernels
-    #[arg(long, value_name = "NAME", help_heading = "Compute", default_value = "auto")]
+    #[arg(long, value_name = "NAME", help_heading = "Compute", default_value = "auto", value_parser = isa())]
     pub isa: Isa,
     /// Number format of the KV cache
     #[arg(
@@ -175,13 +68,14 @@ pub struct Config {
         visible_alias = "cache-type-k",
         value_name = "TYPE",
         help_heading = "Compute",
-        default_value = "f16"
+        default_value = "f16",
+        value_parser = cache_type()
     )]
     pub cache_type: CacheType,
     /// The output head: exact, or rounded, which takes less memory and may change tokens; rounded, the model file is read while
     /// running and must stay in place, best in the page cache
-    #[arg(long, value_name = "TYPE", help_heading = "Compute", default_value = "exact")]
-    pub head: Head,
+    #[arg(long, value_name = "TYPE", help_heading = "Compute", default_value = "exact", value_parser = head_type())]
+    pub head: HeadType,
     /// Tokens of a prompt that are computed at once; a cancelled request stops between two such batches
     #[arg(long, visible_alias = "batch-size", value_name = "N", help_heading = "Compute", default_value = "192", value_parser = within(1..=1_024_usize))]
     pub ubatch_size: usize,
@@ -216,130 +110,63 @@ pub struct Config {
         value_name = "ORIGINS",
         help_heading = "Server",
         default_value = "localhost",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = origin
     )]
     pub cors_origins: Vec<String>,
 
     /// What a request that says nothing gets
     #[command(flatten)]
-    pub generation: GenerationDefaults,
+    generation: GenerationFlags,
 
     /// What to log: error, warn, info, debug, trace, or a list such as `info,bitnet_engine::serving=debug` [default: info; in a chat warn]
-    #[arg(long, value_name = "FILTER", help_heading = "Logging")]
+    #[arg(long, value_name = "FILTER", help_heading = "Logging", value_parser = log_filter)]
     pub log_level: Option<String>,
 }
 
-/// From where to where models are downloaded.
-#[derive(Clone, Debug, Args)]
-pub struct Download {
-    /// Folder for downloaded models [default: `bitnet` in the user's cache folder]
-    #[arg(long, value_name = "FOLDER", help_heading = "Model")]
-    pub model_dir: Option<PathBuf>,
-    /// Where the hub is
-    #[arg(long, value_name = "URL", help_heading = "Model", default_value = "https://huggingface.co", value_parser = endpoint)]
-    pub hf_endpoint: Url,
-    /// Token for repositories that are not public; sent to the hub itself and to no other host
-    #[arg(long, value_name = "TOKEN", help_heading = "Model", hide_env_values = true, value_parser = bearer)]
-    pub hf_token: Option<HeaderValue>,
-    /// Folder of the hub's own tools; a model that they have downloaded is used where it is [default: `huggingface` in the user's
-    /// cache folder]
-    #[arg(long, value_name = "FOLDER", help_heading = "Model")]
-    pub hf_home: Option<PathBuf>,
-    /// Their folder for downloads [default: `hub` in --hf-home]
-    #[arg(long, value_name = "FOLDER", help_heading = "Model")]
-    pub hf_hub_cache: Option<PathBuf>,
-}
-
-/// What a request that says nothing gets. The defaults are llama-server's.
-#[derive(Clone, Debug, Args)]
-pub struct GenerationDefaults {
-    /// Tokens to generate at most; -1 is until the context is full
-    #[arg(long, visible_alias = "predict", short = 'n', value_name = "N", help_heading = "Defaults of a request", default_value = "-1", allow_negative_numbers = true, value_parser = unlimited)]
-    pub n_predict: Auto<usize>,
-    /// Randomness; 0 always takes the likeliest token
-    #[arg(long, visible_alias = "temperature", value_name = "X", help_heading = "Defaults of a request", default_value = "0.8", value_parser = within(0.0..=100.0_f32))]
-    pub temp: f32,
-    /// Sample from the K likeliest tokens; 0 is all
-    #[arg(long, value_name = "K", help_heading = "Defaults of a request", default_value = "40", value_parser = within(0..=1_048_576_usize))]
-    pub top_k: usize,
-    /// Sample from the likeliest tokens that together have this probability
-    #[arg(long, value_name = "P", help_heading = "Defaults of a request", default_value = "0.95", value_parser = within(0.0..=1.0_f32))]
-    pub top_p: f32,
-    /// Leave out tokens less likely than this times the likeliest
-    #[arg(long, value_name = "P", help_heading = "Defaults of a request", default_value = "0.05", value_parser = within(0.0..=1.0_f32))]
-    pub min_p: f32,
-    /// Divide the logits of recent tokens by this
-    #[arg(long, value_name = "X", help_heading = "Defaults of a request", default_value = "1.0", value_parser = within(0.01..=100.0_f32))]
-    pub repeat_penalty: f32,
-    /// Tokens that count as recent; -1 is the whole context
-    #[arg(long, value_name = "N", help_heading = "Defaults of a request", default_value = "64", allow_negative_numbers = true, value_parser = unlimited)]
-    pub repeat_last_n: Auto<usize>,
-    /// Lower the logits of tokens that occurred
-    #[arg(long, value_name = "X", help_heading = "Defaults of a request", default_value = "0.0", allow_negative_numbers = true, value_parser = within(-100.0..=100.0_f32))]
-    pub presence_penalty: f32,
-    /// Lower the logits of tokens for each time they occurred
-    #[arg(long, value_name = "X", help_heading = "Defaults of a request", default_value = "0.0", allow_negative_numbers = true, value_parser = within(-100.0..=100.0_f32))]
-    pub frequency_penalty: f32,
-    /// Start of the random numbers; -1 is another one for each request
-    #[arg(long, short = 's', value_name = "N", help_heading = "Defaults of a request", default_value = "-1", allow_negative_numbers = true, value_parser = seed)]
-    pub seed: Auto<u64>,
-}
-
-/// A value, or "you choose". (An alias, since clap reads a literal `Option` as "may be absent".)
-pub type Auto<T> = Option<T>;
-
-/// Which kernels to use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[expect(missing_docs, reason = "the names are those of the instruction sets")]
-pub enum Isa {
-    /// The best that this CPU has
-    Auto,
-    Scalar,
-    Avx2,
-    #[value(name = "avxvnni")]
-    AvxVnni,
-    Avx512,
-}
-
-/// How keys and values are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum CacheType {
-    /// Half the memory
-    F16,
-    /// No rounding
-    F32,
-}
-
-/// How the output head is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Head {
-    /// As in the file, with a copy to search in: the model's own tokens
-    Exact,
-    /// 8 bits only, lossy; embeddings are read from the file
-    Q8,
-    /// Searched in 4 bits, lossy but hardly; embeddings and the rows found are read from the file. Least memory, fastest, slow
-    /// with logprobs
-    Q4,
-}
-
-impl std::fmt::Display for Head {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Exact => "exact",
-            Self::Q8 => "q8",
-            Self::Q4 => "q4",
-        })
+impl Config {
+    /// The configuration for a program that embeds the engine: flags without a command.
+    pub fn parse(
+        arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        Invocation::parse(arguments).map(|invocation| invocation.config)
     }
-}
 
-/// The parser: every setting works before and after the command, and has its variables.
-fn command() -> clap::Command {
-    Cli::command().mut_args(|argument| with_environment(argument.global(true)))
+    /// From where to where models are downloaded.
+    #[must_use]
+    pub fn hub(&self) -> hub::Options {
+        self.download.options()
+    }
+
+    /// What a request that says nothing gets.
+    #[must_use]
+    pub fn defaults(&self) -> GenerationDefaults {
+        self.generation.defaults()
+    }
+
+    /// What `--head` calls the form in which the output head is kept.
+    #[must_use]
+    pub fn head_name(&self) -> &'static str {
+        head_name(self.head)
+    }
+
+    /// What to log; `default` if nothing was said.
+    #[must_use]
+    pub fn log_filter<'a>(&'a self, default: &'a str) -> &'a str {
+        self.log_level.as_deref().unwrap_or(default)
+    }
+
+    /// The chat template to use in place of the file's own.
+    #[must_use]
+    pub fn chat_template(&self) -> Option<&str> {
+        self.chat_template.as_deref().or(self.chat_template_file.as_deref())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::environment::ESTABLISHED_VARIABLES;
+    use super::invocation::command;
     use super::*;
 
     fn error(arguments: &[&str]) -> String {
@@ -372,10 +199,11 @@ mod tests {
     fn minus_one_is_the_automatic_value() {
         let config =
             Config::parse(["x", "-t", "-1", "-n", "-1", "--seed", "-1", "--repeat-last-n", "-1"]).unwrap();
-        assert_eq!((config.threads, config.generation.n_predict, config.generation.seed), (None, None, None));
+        let defaults = config.defaults();
+        assert_eq!((config.threads, defaults.n_predict, defaults.seed), (None, None, None));
         let config = Config::parse(["x", "-t", "3", "-n", "0", "--seed", "7"]).unwrap();
         assert_eq!(config.threads, NonZeroUsize::new(3));
-        assert_eq!((config.generation.n_predict, config.generation.seed), (Some(0), Some(7)));
+        assert_eq!((config.defaults().n_predict, config.defaults().seed), (Some(0), Some(7)));
     }
 
     #[test]
@@ -384,7 +212,7 @@ mod tests {
             ("--temp", "NaN", "from 0 to 100"),
             ("--temp", "-1", "from 0 to 100"),
             ("--top-p", "1.5", "from 0 to 1"),
-            ("--ctx-size", "99999999999", "from 0 to 1048576"),
+            ("--ctx-size", "99999999999", "0 or a number from 2 to 1048576"),
             ("--threads", "5000", "from 0 to 1024, or -1"),
             ("--port", "65536", "0..=65535"),
             ("--isa", "sse", "avx2"),
@@ -393,12 +221,59 @@ mod tests {
             ("--chat-template", "llama3", "Jinja"),
             ("--model", "hf:owner/repo", "hf:OWNER/REPO/FILE"),
             ("--hf-endpoint", "ftp://hub", "http"),
+            ("--ctx-size", "1", "from 2 to"),
+            ("--ubatch-size", "0", "from 1 to 1024"),
+            ("--queue", "10001", "from 0 to 10000"),
+            ("--max-connections", "0", "from 1 to"),
+            ("--sse-ping-interval", "0", "from 1 to"),
+            ("--shutdown-timeout", "86401", "from 0 to 86400"),
+            ("--cors-origins", "https://a.example/path", "SCHEME://HOST[:PORT]"),
+            ("--cors-origins", "https://a.example?x", "without a path"),
+            ("--cors-origins", "https://me@a.example", "without a path"),
+            ("--cors-origins", "b.example", "SCHEME://HOST[:PORT]"),
+            ("--cors-origins", "mailto:a", "SCHEME://HOST[:PORT]"),
+            ("--cors-origins", "null", "SCHEME://HOST[:PORT]"),
+            ("--log-level", "info=loud=x", "invalid"),
+            ("--log-level", "verbose", "debug"),
+            ("--host", "http://localhost", "one address"),
+            ("--host", "a,b", "one address"),
+            ("--host", "a b", "one address"),
         ] {
             let error = error(&[&format!("{flag}={value}")]);
             for part in [flag, value, limit] {
                 assert!(error.contains(part), "{part:?} is not in {error}");
             }
         }
+    }
+
+    #[test]
+    fn no_setting_means_anything_without_a_value() {
+        for argument in command().get_arguments() {
+            let Some(flag) = argument.get_long().filter(|_| argument.get_action().takes_values()) else {
+                continue;
+            };
+            let error = error(&[&format!("--{flag}=")]);
+            assert!(error.contains(&format!("--{flag}")), "{error}");
+        }
+        assert!(error(&["chat", "--system="]).contains("--system"));
+    }
+
+    #[test]
+    fn an_origin_is_kept_as_browsers_write_it() {
+        let origins = |list: &str| Config::parse(["x", "--cors-origins", list]).unwrap().cors_origins;
+        assert_eq!(origins("*"), ["*"]);
+        assert_eq!(
+            origins(
+                "localhost, HTTPS://A.example:443/,http://b.example:8080,tauri://localhost,http://[::1]:3000"
+            ),
+            [
+                "localhost",
+                "https://a.example",
+                "http://b.example:8080",
+                "tauri://localhost",
+                "http://[::1]:3000"
+            ]
+        );
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The text of a flag or variable to a value within its limits, or the limits.
 
 use std::fmt::Display;
+use std::fs::File;
+use std::io::Read;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -8,8 +10,12 @@ use std::time::Duration;
 
 use reqwest::Url;
 use reqwest::header::HeaderValue;
+use tracing_subscriber::EnvFilter;
 
-use super::Auto;
+use crate::chat_template::LONGEST_SOURCE;
+
+/// A value, or "you choose". (An alias, since clap reads a literal `Option` as "may be absent".)
+pub(super) type Auto<T> = Option<T>;
 
 /// A parser for numbers whose error names the limits.
 pub(super) fn within<T>(
@@ -33,6 +39,16 @@ where
         return Ok(None);
     }
     within(range)(text).map(Some).map_err(|limits| format!("{limits}, or -1"))
+}
+
+/// Tokens of a context: any prompt and any answer have at least one.
+pub(super) fn context(text: &str) -> Result<usize, String> {
+    let range = 2..=1_048_576;
+    if text == "0" {
+        return Ok(0);
+    }
+    within(range.clone())(text)
+        .map_err(|_| format!("must be 0 or a number from {} to {}", range.start(), range.end()))
 }
 
 pub(super) fn threads(text: &str) -> Result<Auto<NonZeroUsize>, String> {
@@ -68,17 +84,52 @@ pub(super) fn host(text: &str) -> Result<String, String> {
     let unbracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     match unbracketed {
         "" => Err("must not be empty".to_owned()),
-        list if list.contains(',') => Err("must be one address".to_owned()),
+        list if list.contains([',', '/']) || list.contains(char::is_whitespace) => {
+            Err("must be one address or name".to_owned())
+        }
         host => Ok(host.to_owned()),
     }
 }
 
 pub(super) fn api_key(text: &str) -> Result<String, String> {
-    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.is_empty() {
         Ok(text.to_owned())
     } else {
-        Err("must be printable ASCII without spaces".to_owned())
+        Err("must be at least one character of printable ASCII, without spaces".to_owned())
     }
+}
+
+/// `*`, `localhost`, or the origin of a page as browsers write it.
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    let text = text.trim().to_ascii_lowercase();
+    if matches!(text.as_str(), "*" | "localhost") {
+        return Ok(text);
+    }
+    let shape = "must be `*`, `localhost` or SCHEME://HOST[:PORT], without a path";
+    let url = Url::parse(&text).map_err(|error| format!("{shape} ({error})"))?;
+    let bare = matches!(url.path(), "" | "/")
+        && [url.query(), url.fragment(), url.password()].iter().all(Option::is_none)
+        && url.username().is_empty();
+    match url.host_str().filter(|host| bare && !host.is_empty()) {
+        // A port that goes without saying is left out, as browsers do.
+        Some(host) => {
+            let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+            Ok(format!("{}://{host}{port}", url.scheme()))
+        }
+        None => Err(shape.to_owned()),
+    }
+}
+
+pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    // A word that is no level would silently be taken for the name of a part of the program.
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_clear =
+        |part: &str| levels.iter().any(|level| level.eq_ignore_ascii_case(part)) || part.contains(['=', '[']);
+    if !text.split(',').map(str::trim).all(is_clear) {
+        return Err(format!("must be one of {}, or a list such as info,hyper=warn", levels.join(", ")));
+    }
+    EnvFilter::try_new(text).map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
 }
 
 /// `Authorization` with this token.
@@ -112,5 +163,12 @@ pub(super) fn template(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn template_file(path: &str) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| error.to_string()).and_then(|text| template(&text))
+    let mut text = String::new();
+    let limit = LONGEST_SOURCE as u64 + 1;
+    let read = File::open(path).and_then(|file| file.take(limit).read_to_string(&mut text));
+    match read {
+        Ok(bytes) if bytes > LONGEST_SOURCE => Err(format!("must have at most {LONGEST_SOURCE} bytes")),
+        Ok(_) => template(&text),
+        Err(error) => Err(error.to_string()),
+    }
 }

@@ -207,22 +207,6 @@ impl Metadata {
         })
     }
 
-    /// An array of u32.
-    pub fn u32s(&self, key: &str) -> Result<Option<&[u32]>, GgufError> {
-        self.typed(key, "array of u32", |value| match value {
-            Value::Array(Array::U32(elements)) => Some(elements.as_slice()),
-            _ => None,
-        })
-    }
-
-    /// An array of f32.
-    pub fn f32s(&self, key: &str) -> Result<Option<&[f32]>, GgufError> {
-        self.typed(key, "array of f32", |value| match value {
-            Value::Array(Array::F32(elements)) => Some(elements.as_slice()),
-            _ => None,
-        })
-    }
-
     fn typed<'a, T>(
         &'a self,
         key: &str,

@@ -1,12 +1,13 @@
 //! Where the bytes of a model are: in a file, or in memory.
 
-use std::fs::File;
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rustix::fs::OFlags;
 
 /// Random access to the bytes of a model; cheap to clone, and may be shared between threads.
 #[derive(Clone, Debug)]
@@ -23,13 +24,15 @@ pub enum Source {
 }
 
 impl Source {
-    /// Opens a regular file.
+    /// Opens a regular file. Anything else is an error that says what it is.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+        // Not all of them can be opened.
+        check_regular(&fs::metadata(path)?)?;
+        // Opening a pipe would wait for somebody who writes, and it might be one by now.
+        let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
         let about = file.metadata()?;
-        if !about.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-        }
+        check_regular(&about)?;
         Ok(Self::File { file: Arc::new(file), len: about.len() })
     }
 
@@ -72,4 +75,21 @@ impl From<Bytes> for Source {
     fn from(bytes: Bytes) -> Self {
         Self::Memory(bytes)
     }
+}
+
+fn check_regular(about: &Metadata) -> io::Result<()> {
+    let kind = about.file_type();
+    if kind.is_file() {
+        return Ok(());
+    }
+    let what = if kind.is_dir() {
+        "a folder"
+    } else if kind.is_fifo() {
+        "a pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}, not a regular file")))
 }

@@ -128,9 +128,9 @@ fn explained(written: &[u8]) -> Option<Bytes> {
     }
 
     let body = reply::to_json(&refusal.body());
-    let head = kept.join("\r\n");
-    let length = body.len();
-    Some(format!("{head}\r\ncontent-length: {length}\r\ncontent-type: application/json\r\n\r\n{body}").into())
+    let (head, length) = (kept.join("\r\n"), body.len());
+    let head = format!("{head}\r\ncontent-length: {length}\r\ncontent-type: application/json\r\n\r\n");
+    Some([head.into_bytes(), body].concat().into())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::HubError;
-use crate::config::{Download, HubFile};
+use super::{HubFile, Options};
 
 /// What is known of a file before the hub is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +35,8 @@ impl Known {
 }
 
 /// Where downloads go.
-pub(super) fn model_folder(download: &Download) -> Result<PathBuf, HubError> {
-    match &download.model_dir {
+pub(super) fn model_folder(options: &Options) -> Result<PathBuf, HubError> {
+    match &options.model_dir {
         Some(folder) => Ok(folder.clone()),
         None => user_cache().map(|folder| folder.join("bitnet")).ok_or(HubError::NoFolder),
     }
@@ -51,7 +51,7 @@ pub(super) fn place(file: &HubFile) -> PathBuf {
 pub(super) fn find(
     target: &Path,
     file: &HubFile,
-    download: &Download,
+    options: &Options,
     known: Option<Known>,
 ) -> Result<Option<PathBuf>, HubError> {
     if let Ok(about) = fs::metadata(target) {
@@ -62,8 +62,8 @@ pub(super) fn find(
             _ => Ok(Some(target.to_owned())),
         };
     }
-    let cache = download.hf_hub_cache.clone().or_else(|| {
-        let home = download.hf_home.clone().or_else(|| Some(user_cache()?.join("huggingface")));
+    let cache = options.hub_cache.clone().or_else(|| {
+        let home = options.hub_home.clone().or_else(|| Some(user_cache()?.join("huggingface")));
         Some(home?.join("hub"))
     });
     Ok(cache.and_then(|cache| in_hub_cache(&cache, file, known)))

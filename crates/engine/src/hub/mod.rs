@@ -11,6 +11,7 @@ mod cache;
 mod error;
 mod partial;
 mod progress;
+mod reference;
 mod remote;
 mod transfer;
 
@@ -23,13 +24,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use reqwest::Url;
+use reqwest::header::HeaderValue;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::config::{Download, HubFile, ModelReference};
 use crate::gguf::Source;
 use cache::Known;
 pub use progress::{Progress, Stage};
+pub use reference::{HubFile, ModelReference};
 use remote::Remote;
 use transfer::{Patience, Transfer};
 
@@ -47,6 +50,21 @@ pub const REAL_MODEL_STEPS: &str =
 A file that is here already is named by its path: -m FILE.";
 
 static DEMO: &[u8] = include_bytes!("../../../../demo/bitnet-demo.gguf");
+
+/// From where to where models are downloaded.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The folder for downloads; `None` is `bitnet` in the user's cache folder.
+    pub model_dir: Option<PathBuf>,
+    /// The base address of the hub, with a `/` at its end.
+    pub endpoint: Url,
+    /// `Authorization` for repositories that are not public; sent to the hub itself and to no other host.
+    pub token: Option<HeaderValue>,
+    /// The folder of the hub's own tools; `None` is `huggingface` in the user's cache folder.
+    pub hub_home: Option<PathBuf>,
+    /// Their folder for downloads; `None` is `hub` in `hub_home`.
+    pub hub_cache: Option<PathBuf>,
+}
 
 /// A model that is on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +105,7 @@ impl fmt::Display for LocalModel {
 /// A folder, such as one that a container is given, means the model file in it, or the demo as long as it holds none.
 pub fn resolve(
     reference: &ModelReference,
-    download: &Download,
+    options: &Options,
     stages: &watch::Sender<Stage>,
 ) -> Result<LocalModel> {
     match reference {
@@ -95,7 +113,7 @@ pub fn resolve(
         ModelReference::Path(path) if path.is_dir() => in_folder(path),
         ModelReference::Path(path) => Ok(LocalModel::File(path.clone())),
         ModelReference::Hub(file) => {
-            from_hub(reference, file, download, &Patience::default(), stages).map(LocalModel::File)
+            from_hub(reference, file, options, &Patience::default(), stages).map(LocalModel::File)
         }
     }
 }
@@ -133,17 +151,17 @@ fn model_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
 fn from_hub(
     reference: &ModelReference,
     file: &HubFile,
-    download: &Download,
+    options: &Options,
     patience: &Patience,
     stages: &watch::Sender<Stage>,
 ) -> Result<PathBuf> {
     let known = Known::of(file);
-    let target = cache::model_folder(download)?.join(cache::place(file));
-    if let Some(path) = cache::find(&target, file, download, known)? {
+    let target = cache::model_folder(options)?.join(cache::place(file));
+    if let Some(path) = cache::find(&target, file, options, known)? {
         info!(path = %path.display(), "{reference} is here already");
         return Ok(path);
     }
-    let remote = Remote::new(download, patience)?;
+    let remote = Remote::new(options, patience)?;
     let transfer = Transfer::new(&remote, file, known, &target, patience, stages);
     // A runtime of its own, on this thread alone, where writing to the disk may block.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

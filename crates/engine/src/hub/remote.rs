@@ -12,7 +12,7 @@ use reqwest::{Client, Response, StatusCode, Url, redirect};
 
 use super::error::{Failure, HubError, innermost};
 use super::transfer::Patience;
-use crate::config::{Download, HubFile};
+use super::{HubFile, Options};
 
 /// More than any honest server needs.
 const REDIRECTS: usize = 10;
@@ -47,7 +47,7 @@ pub(super) struct Answer {
 }
 
 impl Remote {
-    pub(super) fn new(download: &Download, patience: &Patience) -> Result<Self, HubError> {
+    pub(super) fn new(options: &Options, patience: &Patience) -> Result<Self, HubError> {
         let client = Client::builder()
             .user_agent(concat!("bitnet-engine/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
@@ -57,8 +57,8 @@ impl Remote {
             .map_err(HubError::Client)?;
         Ok(Self {
             client,
-            endpoint: download.hf_endpoint.clone(),
-            token: download.hf_token.clone(),
+            endpoint: options.endpoint.clone(),
+            token: options.token.clone(),
             stall: patience.stall,
         })
     }

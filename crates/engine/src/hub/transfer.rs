@@ -8,12 +8,12 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use super::HubFile;
 use super::cache::Known;
 use super::error::{Failure, HubError};
 use super::partial::{Opened, Partial};
 use super::progress::{Meter, Progress, Stage};
 use super::remote::{Answer, Identity, Remote};
-use crate::config::HubFile;
 
 /// Bytes that make a failed attempt count as progress.
 const PROGRESS: u64 = 1 << 20;

@@ -1,4 +1,4 @@
-//! Logits in, one token out; and where the text of those tokens must stop.
+//! Logits in, one token out.
 //!
 //! The order is that of llama.cpp: logit bias, penalties, `top_k`, `top_p`, `min_p`, temperature. The stages up to `top_k` read all
 //! logits and leave a short list of candidates; everything after works on that list.
@@ -12,12 +12,10 @@ mod parameters;
 mod penalties;
 mod random;
 mod sampler;
-mod stop_strings;
 
 pub use logprobs::{TokenLogprob, log_probabilities};
 pub use parameters::{InvalidParameter, SamplingParameters};
 pub use sampler::{NoTokenLeft, Sampler};
-pub use stop_strings::{StopOutput, StopStrings};
 
 #[cfg(test)]
 mod tests;

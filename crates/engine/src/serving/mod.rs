@@ -10,8 +10,6 @@
 mod event;
 mod handle;
 mod sequence;
-#[path = "../worker/text.rs"]
-mod text;
 mod thread;
 
 pub use event::{Event, Events};

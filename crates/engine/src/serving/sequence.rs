@@ -4,14 +4,13 @@ use crate::generation::{FinishReason, GenerationRequest, Token, TokenLogprobs};
 use crate::kernels::Demand;
 use crate::model::Logits;
 use crate::sampling::{NoTokenLeft, Sampler, log_probabilities};
+use crate::text::{AnswerText, Visible};
 use crate::tokenizer::Tokenizer;
-
-use super::text::{AnswerText, Visible};
 
 /// Sampler and text of an answer.
 pub(super) struct Sequence {
     sampler: Sampler,
-    text: AnswerText,
+    text: AnswerText<Token>,
     max_tokens: usize,
     logprobs: Option<usize>,
     sampled: usize,

@@ -1,6 +1,6 @@
 //! What can be wrong with a vocabulary.
 
-use super::SPECIAL_TEXT_LIMIT;
+use super::matcher;
 use super::split::SplitRule;
 use crate::gguf::{GgufError, shown};
 
@@ -95,16 +95,24 @@ pub enum TokenizerError {
     /// The file asks for a token that it does not name.
     #[error("tokenizer.ggml.add_bos_token is true, but tokenizer.ggml.bos_token_id is missing")]
     MissingBos,
-    /// A list of special tokens that is not one.
-    #[error("the special tokens have {bytes} bytes of text; at most {SPECIAL_TEXT_LIMIT} are searched for")]
-    TooMuchSpecialText {
-        /// The length of all their texts.
+    /// A special token that is none.
+    #[error(
+        "token {id} is a special one with {bytes} bytes of text; at most {} are searched for",
+        matcher::LONGEST
+    )]
+    LongSpecialToken {
+        /// The token.
+        id: u32,
+        /// The length of its text.
         bytes: usize,
     },
     /// A library refused to build a part of the tokenizer.
     #[error("the tokenizer cannot be built: {0}")]
     Build(String),
-    /// The BPE library refused a text.
-    #[error("the text cannot be encoded: {0}")]
-    Encode(String),
+    /// A word of more than four billion bytes.
+    #[error("a word of the text is too long")]
+    TooLong,
+    /// Nobody waits for the tokens any more.
+    #[error("the tokens are no longer wanted")]
+    Abandoned,
 }

@@ -1,36 +1,34 @@
 //! Text to tokens and back: byte-level BPE as the GGUF file describes it.
 //!
 //! Text is cut at special tokens (only where the caller allows it), then into words by the vocabulary's split rule,
-//! then each word into tokens by merging byte pairs, which the `tokenizers` crate does. Its own pipeline around that is not
-//! used: its special tokens are recognised in all text or in none, and its split expressions backtrack.
+//! then each word into tokens by merging byte pairs.
 //! `SentencePiece` vocabularies (`tokenizer.ggml.model` = `llama`) are absent on purpose: no supported architecture needs one.
 
+mod bpe;
 mod byte_level;
 mod error;
+mod matcher;
 mod split;
-mod stream;
 mod vocabulary;
 
 use std::fmt;
 
-use aho_corasick::{AhoCorasick, MatchKind};
-use tokenizers::Model as _;
-use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tracing::{info, warn};
 
 use crate::gguf::Metadata;
+use bpe::BytePairs;
 pub use error::TokenizerError;
+use matcher::Matcher;
 use split::SplitRule;
-pub use stream::StreamDecoder;
 use vocabulary::TokenKind;
 pub use vocabulary::Vocabulary;
 
-/// The automaton that finds special tokens takes many times this; published vocabularies have some thousand bytes.
-const SPECIAL_TEXT_LIMIT: usize = 1 << 20;
+/// Bytes between two looks at whether anybody still waits.
+const LOOK: usize = 1 << 17;
 
 /// Encodes text to token ids and decodes ids to bytes. Wrap it in an `Arc` to share it.
 pub struct Tokenizer {
-    bpe: BPE,
+    pairs: BytePairs,
     split: SplitRule,
     /// Token texts that text stands for wherever they occur.
     user_defined: Matcher,
@@ -38,6 +36,8 @@ pub struct Tokenizer {
     special: Matcher,
     kinds: Vec<TokenKind>,
     bytes: Vec<Box<[u8]>>,
+    /// Bytes of the longest token.
+    longest: usize,
     bos: Option<u32>,
     adds_bos: bool,
     eos: Option<u32>,
@@ -73,11 +73,12 @@ impl Tokenizer {
         let kinds = vocabulary.kinds()?;
         let bytes = vocabulary.bytes(&kinds)?;
         Ok(Self {
-            bpe: byte_pair_encoding(vocabulary, &kinds, split.ignore_merges)?,
+            pairs: BytePairs::new(vocabulary, &kinds, &bytes, split.ignore_merges)?,
             split,
             user_defined: Matcher::new(vocabulary, &kinds, &[TokenKind::UserDefined])?,
             special: Matcher::new(vocabulary, &kinds, &[TokenKind::UserDefined, TokenKind::Control])?,
             end_of_generation: vocabulary.end_of_generation(&kinds, [eos, eot]),
+            longest: bytes.iter().map(|bytes| bytes.len()).max().unwrap_or(1).max(1),
             kinds,
             bytes,
             bos,
@@ -89,31 +90,36 @@ impl Tokenizer {
     /// The tokens of `text`. With `parse_special` the text of a control token stands for that token; without, control tokens
     /// cannot occur in the result. User-defined tokens are taken whole in either case. Never adds [`bos`](Self::bos).
     pub fn encode(&self, text: &str, parse_special: bool) -> Result<Vec<u32>, TokenizerError> {
-        let mut ids = Vec::with_capacity(text.len() / 4 + 1);
+        self.encode_while(text, parse_special, &|| true)
+    }
+
+    /// As [`encode`](Self::encode), for somebody who may leave: gives up with [`TokenizerError::Abandoned`] soon after `wanted`
+    /// says no. Takes time in proportion to the text, and memory in proportion to the tokens.
+    pub fn encode_while(
+        &self,
+        text: &str,
+        parse_special: bool,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Vec<u32>, TokenizerError> {
+        let mut words = Words { tokenizer: self, wanted, unlooked: 0, ids: Vec::new() };
         for part in self.parts(text, parse_special) {
             match part {
-                Part::Text(text) => self.encode_words(text, &mut ids)?,
-                Part::Token(id) => ids.push(id),
+                Part::Text(text) => words.encode(text)?,
+                Part::Token(id) => words.ids.push(id),
             }
         }
-        Ok(ids)
+        Ok(words.ids)
+    }
+
+    /// A lower bound of the number of tokens that a text of so many bytes can have: what cannot fit need not be counted.
+    #[must_use]
+    pub fn fewest_tokens(&self, bytes: usize) -> usize {
+        bytes.div_ceil(self.longest)
     }
 
     /// Cuts `text` at the tokens that are taken whole: user-defined ones, and control tokens if `parse_special`.
     pub(crate) fn parts<'t>(&'t self, text: &'t str, parse_special: bool) -> impl Iterator<Item = Part<'t>> {
         if parse_special { self.special.parts(text) } else { self.user_defined.parts(text) }
-    }
-
-    fn encode_words(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
-        let mut characters = String::new();
-        for word in self.split.split(text) {
-            characters.clear();
-            characters.extend(word.bytes().map(byte_level::character));
-            let tokens =
-                self.bpe.tokenize(&characters).map_err(|error| TokenizerError::Encode(error.to_string()))?;
-            ids.extend(tokens.iter().map(|token| token.id));
-        }
-        Ok(())
     }
 
     /// The text of `ids`, with U+FFFD for bytes that are not UTF-8. Control tokens appear as their text if `special`, else not at
@@ -186,54 +192,36 @@ impl fmt::Debug for Tokenizer {
     }
 }
 
+/// Text on its way to becoming tokens.
+struct Words<'a> {
+    tokenizer: &'a Tokenizer,
+    wanted: &'a dyn Fn() -> bool,
+    /// Bytes since the last look at `wanted`.
+    unlooked: usize,
+    ids: Vec<u32>,
+}
+
+impl Words<'_> {
+    fn encode(&mut self, text: &str) -> Result<(), TokenizerError> {
+        self.tokenizer.split.split(text, &mut |word| {
+            self.unlooked += word.len();
+            if self.unlooked >= LOOK {
+                self.unlooked = 0;
+                if !(self.wanted)() {
+                    return Err(TokenizerError::Abandoned);
+                }
+            }
+            self.tokenizer.pairs.encode(word.as_bytes(), &mut self.ids, self.wanted)
+        })
+    }
+}
+
 /// A part of a text.
 pub(crate) enum Part<'t> {
     /// Plain text.
     Text(&'t str),
     /// The text of one token that is taken whole.
     Token(u32),
-}
-
-/// Finds the texts of special tokens: the leftmost, and of those the longest.
-struct Matcher {
-    automaton: AhoCorasick,
-    /// By the automaton's pattern number.
-    ids: Vec<u32>,
-}
-
-impl Matcher {
-    fn new(
-        vocabulary: &Vocabulary,
-        kinds: &[TokenKind],
-        wanted: &[TokenKind],
-    ) -> Result<Self, TokenizerError> {
-        let found = vocabulary.tokens.iter().zip(kinds).zip(0..);
-        let (texts, ids): (Vec<&String>, Vec<u32>) =
-            found.filter(|((_, kind), _)| wanted.contains(kind)).map(|((text, _), id)| (text, id)).unzip();
-        let bytes = texts.iter().map(|text| text.len()).sum();
-        if bytes > SPECIAL_TEXT_LIMIT {
-            return Err(TokenizerError::TooMuchSpecialText { bytes });
-        }
-        let automaton = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(texts)
-            .map_err(|error| TokenizerError::Build(error.to_string()))?;
-        Ok(Self { automaton, ids })
-    }
-
-    fn parts<'t>(&'t self, text: &'t str) -> impl Iterator<Item = Part<'t>> {
-        let mut end = 0;
-        let found = self.automaton.find_iter(text).map(Some).chain([None]);
-        found
-            .flat_map(move |found| {
-                let before = &text[end..found.map_or(text.len(), |found| found.start())];
-                end = found.map_or(text.len(), |found| found.end());
-                let token = found.and_then(|found| self.ids.get(found.pattern().as_usize()));
-                [Some(Part::Text(before)), token.map(|&id| Part::Token(id))]
-            })
-            .flatten()
-            .filter(|part| !matches!(part, Part::Text("")))
-    }
 }
 
 /// The rule that the file names, or the one that its vocabulary was trained with.
@@ -259,42 +247,6 @@ fn split_rule(vocabulary: &Vocabulary) -> Result<SplitRule, TokenizerError> {
         }
     };
     SplitRule::named(name)
-}
-
-/// The BPE model over the ordinary tokens: what is not in it cannot come out of it.
-fn byte_pair_encoding(
-    vocabulary: &Vocabulary,
-    kinds: &[TokenKind],
-    ignore_merges: bool,
-) -> Result<BPE, TokenizerError> {
-    let mut ids = vocabulary.ids(kinds)?;
-    ids.retain(|_, id| kinds.get(*id as usize) == Some(&TokenKind::Ordinary));
-    let mut buffer = [0; 4];
-    if let Some(byte) =
-        (0..=u8::MAX).find(|&byte| !ids.contains_key(&*byte_level::character(byte).encode_utf8(&mut buffer)))
-    {
-        return Err(TokenizerError::MissingByte(byte));
-    }
-    let pairs = vocabulary.merges.iter().enumerate().map(|(index, merge)| {
-        let mut joined = String::new();
-        merge
-            .split_once(' ')
-            .filter(|(left, right)| {
-                joined.extend([*left, *right]);
-                [left, right, joined.as_str()].iter().all(|token| ids.contains_key(token))
-            })
-            .map(|(left, right)| (left.to_owned(), right.to_owned()))
-            .ok_or_else(|| TokenizerError::Merge { index, merge: merge.clone() })
-    });
-    let merges = pairs.collect::<Result<Merges, _>>()?;
-    let tokens: Vocab = ids.into_iter().map(|(token, id)| (token.to_owned(), id)).collect();
-    BPE::builder()
-        .vocab_and_merges(tokens, merges)
-        .ignore_merges(ignore_merges)
-        // One cache per thread, of words that an attacker chooses, would outlive the request.
-        .cache_capacity(0)
-        .build()
-        .map_err(|error| TokenizerError::Build(error.to_string()))
 }
 
 #[cfg(test)]

@@ -65,44 +65,45 @@ impl SplitRule {
         })
     }
 
-    /// The words of `text`, in order; joined they are `text`.
-    pub(super) fn split<'t>(&self, text: &'t str) -> Vec<&'t str> {
-        self.passes.iter().fold(vec![text], |pieces, pass| {
-            let mut cut = Vec::with_capacity(pieces.len());
-            for piece in pieces {
-                pass.cut(piece, &mut cut);
-            }
-            cut
-        })
+    /// Hands the words of `text` to `each`, in order; joined they are `text`. Ends with the first error.
+    pub(super) fn split<'t, E>(
+        &self,
+        text: &'t str,
+        each: &mut dyn FnMut(&'t str) -> Result<(), E>,
+    ) -> Result<(), E> {
+        cut(&self.passes, text, each)
     }
 }
 
-impl Pass {
-    fn cut<'t>(&self, text: &'t str, pieces: &mut Vec<&'t str>) {
-        match self {
-            Self::Isolate(expression) => {
-                let mut end = 0;
-                for found in expression.find_iter(text) {
-                    if end < found.start() {
-                        pieces.push(&text[end..found.start()]);
-                    }
-                    pieces.push(found.as_str());
-                    end = found.end();
+/// What the first pass leaves of `text` goes through the others.
+fn cut<'t, E>(
+    passes: &[Pass],
+    text: &'t str,
+    each: &mut dyn FnMut(&'t str) -> Result<(), E>,
+) -> Result<(), E> {
+    let Some((pass, later)) = passes.split_first() else { return each(text) };
+    match pass {
+        Pass::Isolate(expression) => {
+            let mut end = 0;
+            for found in expression.find_iter(text) {
+                if end < found.start() {
+                    cut(later, &text[end..found.start()], each)?;
                 }
-                if end < text.len() {
-                    pieces.push(&text[end..]);
-                }
+                cut(later, found.as_str(), each)?;
+                end = found.end();
             }
-            Self::Words(expression) => {
-                let mut rest = text;
-                while !rest.is_empty() {
-                    let length =
-                        expression.find(rest).map_or_else(|| white_space_length(rest), |found| found.end());
-                    let (word, after) = rest.split_at(length);
-                    pieces.push(word);
-                    rest = after;
-                }
+            if end < text.len() { cut(later, &text[end..], each) } else { Ok(()) }
+        }
+        Pass::Words(expression) => {
+            let mut rest = text;
+            while !rest.is_empty() {
+                let length =
+                    expression.find(rest).map_or_else(|| white_space_length(rest), |found| found.end());
+                let (word, after) = rest.split_at(length);
+                cut(later, word, each)?;
+                rest = after;
             }
+            Ok(())
         }
     }
 }
@@ -127,9 +128,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::tokenizer::tests::words;
 
     fn check(rule: &str, text: &str, expected: &[&str]) {
-        assert_eq!(SplitRule::named(rule).unwrap().split(text), expected, "{rule}: {text:?}");
+        assert_eq!(words(&SplitRule::named(rule).unwrap(), text), expected, "{rule}: {text:?}");
     }
 
     #[test]
@@ -176,7 +178,7 @@ mod tests {
             let rule = SplitRule::named(name).unwrap();
             for run in [" ", "\t", "\n", " \n", "\n ", "a", "1", "!", "'", "\u{301}", "\0"] {
                 let text = run.repeat(100_000) + "x";
-                assert_eq!(rule.split(&text).concat(), text);
+                assert_eq!(words(&rule, &text).concat(), text);
             }
         }
         assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
@@ -187,7 +189,7 @@ mod tests {
         fn words_joined_are_the_text(text in r"[\PC\s\x00'0-9a-z]{0,40}") {
             for name in SplitRule::NAMES.split(", ") {
                 let rule = SplitRule::named(name).unwrap();
-                let words = rule.split(&text);
+                let words = words(&rule, &text);
                 prop_assert!(words.iter().all(|word| !word.is_empty()));
                 prop_assert_eq!(words.concat(), text.as_str());
             }

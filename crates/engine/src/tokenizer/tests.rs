@@ -11,6 +11,16 @@ fn small() -> Tokenizer {
     vocabulary.with_llama3_specials().build().unwrap()
 }
 
+pub(super) fn words<'t>(rule: &SplitRule, text: &'t str) -> Vec<&'t str> {
+    let mut words = Vec::new();
+    let mut keep = |word| -> Result<(), ()> {
+        words.push(word);
+        Ok(())
+    };
+    rule.split(text, &mut keep).unwrap();
+    words
+}
+
 fn refusal(change: impl FnOnce(&mut TestVocabulary)) -> String {
     let mut vocabulary = TestVocabulary::hello();
     change(&mut vocabulary);
@@ -73,10 +83,40 @@ fn a_shortened_llama_3_vocabulary_is_recognised() {
     assert!(!TestVocabulary::hello().view().is_llama3());
     // Only the Llama 3 rule takes up to three digits as one word.
     let tokenizer = vocabulary.build().unwrap();
-    assert_eq!(tokenizer.split.split("1234"), ["123", "4"]);
+    assert_eq!(words(&tokenizer.split, "1234"), ["123", "4"]);
     assert!(tokenizer.adds_bos() && tokenizer.bos() == Some(260) && tokenizer.eos() == Some(261));
     assert!(TestVocabulary { adds_bos: None, ..vocabulary.clone() }.build().unwrap().adds_bos());
     assert!(!TestVocabulary { adds_bos: Some(false), ..vocabulary }.build().unwrap().adds_bos());
+}
+
+#[test]
+fn encoding_that_nobody_waits_for_is_given_up_between_words_and_within_one() {
+    let tokenizer = small();
+    let abandoned = |text: &str| {
+        let looks = std::cell::Cell::new(0);
+        let result = tokenizer.encode_while(text, true, &|| {
+            looks.set(looks.get() + 1);
+            false
+        });
+        assert!(matches!(result, Err(TokenizerError::Abandoned)), "{} bytes", text.len());
+        assert_eq!(looks.get(), 1);
+    };
+    abandoned(&"hello ".repeat(100_000));
+    abandoned(&"hello".repeat(50_000));
+    assert!(tokenizer.encode_while("hello", true, &|| false).is_ok(), "what is short is done at once");
+}
+
+#[test]
+fn no_text_has_fewer_tokens_than_the_bound_says() {
+    let tokenizer = small();
+    let longest =
+        (0..tokenizer.vocab_size() as u32).filter_map(|id| tokenizer.token_bytes(id)).map(<[u8]>::len);
+    let longest = longest.max().unwrap();
+    assert_eq!(tokenizer.fewest_tokens(0), 0);
+    assert_eq!(tokenizer.fewest_tokens(longest), 1);
+    assert_eq!(tokenizer.fewest_tokens(10 * longest + 1), 11);
+    let text = "<|reserved_special_token_246|>hello".repeat(9);
+    assert!(tokenizer.encode(&text, true).unwrap().len() >= tokenizer.fewest_tokens(text.len()));
 }
 
 #[test]

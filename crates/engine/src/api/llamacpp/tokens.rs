@@ -11,7 +11,8 @@ use super::super::error::ApiError;
 use super::super::fields::{self, Flag, Messages, Text, TokenId, encode, is_set, token_id};
 use crate::engine::Engine;
 use crate::http::reply::{self, Reply};
-use crate::tokenizer::{StreamDecoder, Tokenizer};
+use crate::text::Utf8Stream;
+use crate::tokenizer::Tokenizer;
 
 /// Bytes that are written before they are sent.
 const PART_BYTES: usize = 64 * 1024;
@@ -93,7 +94,7 @@ pub(crate) fn detokenize(&Admitted { body, engine, wanted }: &Admitted) -> Resul
         token_id(&format!("tokens[{index}]"), i64::from(*id), &tokenizer)?;
     }
     let mut ids = ids.into_iter();
-    let mut text = StreamDecoder::new();
+    let mut text = Utf8Stream::default();
     let (mut before, mut after) = (Some("{\"content\":\""), Some("\"}"));
     Ok(reply::json_parts(std::iter::from_fn(move || {
         let mut part = before.take().unwrap_or_default().as_bytes().to_vec();

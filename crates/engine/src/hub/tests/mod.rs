@@ -17,7 +17,8 @@ use super::progress::{Progress, Stage};
 use super::remote::Remote;
 use super::transfer::{Patience, Transfer};
 use super::{LocalModel, from_hub, in_folder, resolve};
-use crate::config::{Config, HubFile, ModelReference};
+use crate::config::Config;
+use crate::hub::{HubFile, ModelReference};
 use fake_hub::{FakeHub, Reply};
 
 const PATIENCE: Patience = Patience {
@@ -107,8 +108,8 @@ async fn fetch_from(
     known: Option<Known>,
     more: &[&str],
 ) -> Result<Vec<u8>, HubError> {
-    let download = config(hub, folder, more).download;
-    let remote = Remote::new(&download, &PATIENCE)?;
+    let options = config(hub, folder, more).hub();
+    let remote = Remote::new(&options, &PATIENCE)?;
     let target = folder.0.join(cache::place(&file()));
     let (stages, _) = watch::channel(Stage::default());
     let file = file();
@@ -358,7 +359,7 @@ fn without_a_download_the_error_names_host_reference_and_the_other_ways() {
     let config = config("http://127.0.0.1:9", &folder, &["-m", "bitnet-2b"]);
     let ModelReference::Hub(file) = &config.model else { panic!() };
     let (stages, _) = watch::channel(Stage::default());
-    let error = from_hub(&config.model, file, &config.download, &PATIENCE, &stages).unwrap_err();
+    let error = from_hub(&config.model, file, &config.hub(), &PATIENCE, &stages).unwrap_err();
     let error = format!("{error:#}");
     for part in ["bitnet-2b", "127.0.0.1:9", "-m FILE", "-m demo"] {
         assert!(error.contains(part), "{part} is not in {error}");
@@ -409,8 +410,8 @@ async fn whoever_waits_sees_how_far_it_is() {
     let content = content();
     let hub = FakeHub::start([whole(&content).cut(40_000).stalling()]).await;
     let folder = Folder::new();
-    let download = config(&hub.url(), &folder, &[]).download;
-    let remote = Remote::new(&download, &PATIENCE).unwrap();
+    let options = config(&hub.url(), &folder, &[]).hub();
+    let remote = Remote::new(&options, &PATIENCE).unwrap();
     let target = folder.0.join(cache::place(&file()));
     let (stages, mut stage) = watch::channel(Stage::default());
     let file = file();
@@ -429,10 +430,10 @@ fn what_the_hub_s_own_tools_have_downloaded_is_used_where_it_is() {
     let folder = Folder::new();
     let content = content();
     let known = Known { size: content.len() as u64, sha256: sum(&content).leak() };
-    let download = config("http://127.0.0.1:9", &folder, &[]).download;
+    let options = config("http://127.0.0.1:9", &folder, &[]).hub();
     let find = |known| {
         let target = folder.0.join(cache::place(&file()));
-        cache::find(&target, &file(), &download, known).unwrap()
+        cache::find(&target, &file(), &options, known).unwrap()
     };
     assert_eq!(find(None), None);
 
@@ -454,11 +455,11 @@ fn what_the_hub_s_own_tools_have_downloaded_is_used_where_it_is() {
 #[test]
 fn a_file_of_another_size_in_the_model_s_place_is_an_error_that_names_it() {
     let folder = Folder::new();
-    let download = config("http://127.0.0.1:9", &folder, &[]).download;
+    let options = config("http://127.0.0.1:9", &folder, &[]).hub();
     let target = folder.0.join("model.gguf");
     fs::write(&target, "half").unwrap();
     let known = Known { size: 8, sha256: "" };
-    let error = cache::find(&target, &file(), &download, Some(known)).unwrap_err().to_string();
+    let error = cache::find(&target, &file(), &options, Some(known)).unwrap_err().to_string();
     assert!(error.contains("4 bytes") && error.contains("remove"), "{error}");
 }
 
@@ -481,7 +482,7 @@ fn a_folder_means_the_one_model_in_it() {
 fn what_is_not_there_is_an_error_that_names_it() {
     let config = Config::parse(["x", "-m", "no/such.gguf"]).unwrap();
     let (stages, _) = watch::channel(Stage::default());
-    let model = resolve(&config.model, &config.download, &stages).unwrap();
+    let model = resolve(&config.model, &config.hub(), &stages).unwrap();
     let error = model.open().unwrap_err().to_string();
     assert!(error.contains("no/such.gguf") && error.contains("bitnet-2b"), "{error}");
 }

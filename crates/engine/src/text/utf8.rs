@@ -5,18 +5,12 @@
 
 /// Turns token bytes into text without ever emitting half a character.
 #[derive(Clone, Debug, Default)]
-pub struct StreamDecoder {
+pub struct Utf8Stream {
     /// The start of a character, at most three bytes.
     held: Vec<u8>,
 }
 
-impl StreamDecoder {
-    /// A decoder that holds nothing back yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
+impl Utf8Stream {
     /// The text that `bytes` complete.
     #[must_use]
     pub fn push(&mut self, bytes: &[u8]) -> String {
@@ -53,25 +47,27 @@ fn is_incomplete(part: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::Value;
 
     use super::*;
+    use crate::tokenizer::vectors::{ids, llama3, vectors};
 
     #[test]
     fn an_emoji_appears_with_its_last_byte() {
-        let mut decoder = StreamDecoder::new();
-        let pushed: Vec<String> = "😀".bytes().map(|byte| decoder.push(&[byte])).collect();
+        let mut stream = Utf8Stream::default();
+        let pushed: Vec<String> = "😀".bytes().map(|byte| stream.push(&[byte])).collect();
         assert_eq!(pushed, ["", "", "", "😀"]);
-        assert_eq!(decoder.finish(), "");
+        assert_eq!(stream.finish(), "");
     }
 
     #[test]
     fn an_impossible_continuation_is_replaced_at_once() {
-        let mut decoder = StreamDecoder::new();
-        assert_eq!(decoder.push(b"\xc3"), "");
-        assert_eq!(decoder.push(b"a"), "\u{fffd}a");
-        assert_eq!(decoder.push(b"\xf0\x9f"), "");
-        assert_eq!(decoder.finish(), "\u{fffd}");
-        assert_eq!(decoder.finish(), "");
+        let mut stream = Utf8Stream::default();
+        assert_eq!(stream.push(b"\xc3"), "");
+        assert_eq!(stream.push(b"a"), "\u{fffd}a");
+        assert_eq!(stream.push(b"\xf0\x9f"), "");
+        assert_eq!(stream.finish(), "\u{fffd}");
+        assert_eq!(stream.finish(), "");
     }
 
     /// Bytes in which UTF-8 lead and continuation bytes are common.
@@ -82,20 +78,40 @@ mod tests {
         prop::collection::vec(bytes, 0..12)
     }
 
+    #[test]
+    fn all_decoding_vectors_of_llama_3_agree() {
+        let (Some(tokenizer), Some(vectors)) = (llama3(), vectors("vectors.json")) else { return };
+        let cases = vectors["decode"].as_array().unwrap();
+        assert_eq!(cases.len(), 24);
+        for case in cases {
+            let ids = ids(&case["ids"]);
+            let pieces = ids.iter().map(|&id| tokenizer.token_bytes(id).unwrap());
+            let digit = |half: u8| char::from_digit(half.into(), 16).unwrap();
+            let hex =
+                |piece: &[u8]| piece.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(digit).collect();
+            assert_eq!(Value::from(pieces.clone().map(hex).collect::<Vec<String>>()), case["piece_hex"]);
+            let mut stream = Utf8Stream::default();
+            let streamed: Vec<String> = pieces.map(|piece| stream.push(piece)).collect();
+            assert_eq!(Value::from(streamed), case["stream_text"], "{case}");
+            assert_eq!(Value::from(stream.finish()), case["flush_text"], "{case}");
+            assert_eq!(Value::from(tokenizer.decode(&ids, true)), case["text"], "{case}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_splitting_gives_the_lossy_text_of_the_whole(pieces in pieces()) {
-            let mut decoder = StreamDecoder::new();
-            let mut text: String = pieces.iter().map(|piece| decoder.push(piece)).collect();
-            text.push_str(&decoder.finish());
+            let mut stream = Utf8Stream::default();
+            let mut text: String = pieces.iter().map(|piece| stream.push(piece)).collect();
+            text.push_str(&stream.finish());
             let whole = pieces.concat();
             prop_assert_eq!(text, String::from_utf8_lossy(&whole));
         }
 
         #[test]
         fn valid_text_in_single_bytes_never_shows_a_replacement(text in "\\PC{0,20}") {
-            let mut decoder = StreamDecoder::new();
-            let decoded: String = text.bytes().map(|byte| decoder.push(&[byte])).collect();
+            let mut stream = Utf8Stream::default();
+            let decoded: String = text.bytes().map(|byte| stream.push(&[byte])).collect();
             prop_assert_eq!(decoded, text);
         }
     }

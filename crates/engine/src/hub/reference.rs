@@ -1,13 +1,8 @@
-//! Which model to load: the text of `--model` → a [`ModelReference`].
+//! What a model is called: a text such as `bitnet-2b` → a [`ModelReference`].
 
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
-
-use clap::builder::{OsStringValueParser, TypedValueParser};
-
-/// The reference to [`ModelReference::Demo`]; a file of that name is `./demo`.
-pub(super) const DEMO: &str = "demo";
 
 /// The short name of Microsoft's model, BitNet b1.58 2B4T.
 const BITNET_2B: &str = "bitnet-2b";
@@ -46,10 +41,16 @@ pub struct HubFile {
 }
 
 impl ModelReference {
-    /// Reads what `--model` takes; the error says what is wrong with a reference to the hub.
-    pub(super) fn parse(text: OsString) -> Result<Self, String> {
+    /// The reference to [`ModelReference::Demo`]; a file of that name is `./demo`.
+    pub const DEMO: &str = "demo";
+
+    /// Reads what `--model` takes; the error says what is wrong with it.
+    pub fn parse(text: OsString) -> Result<Self, String> {
         match text.to_str() {
-            Some(DEMO) => Ok(Self::Demo),
+            Some("") => {
+                Err("must name a model: a file, a folder, demo, bitnet-2b or hf:OWNER/REPO/FILE".to_owned())
+            }
+            Some(Self::DEMO) => Ok(Self::Demo),
             Some(BITNET_2B) => HubFile::parse(BITNET_2B_FILE).map(Self::Hub),
             Some(name) if name.starts_with(HUB_PREFIX) => {
                 HubFile::parse(&name[HUB_PREFIX.len()..]).map(Self::Hub)
@@ -68,7 +69,7 @@ impl ModelReference {
 impl fmt::Display for ModelReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Demo => f.write_str(DEMO),
+            Self::Demo => f.write_str(Self::DEMO),
             Self::Path(path) => path.display().fmt(f),
             Self::Hub(file) => match self.short_name() {
                 Some(name) => f.write_str(name),
@@ -111,11 +112,6 @@ fn is_safe(segment: &str) -> bool {
     !matches!(segment, "" | "." | "..")
         && segment.len() <= 200
         && !segment.chars().any(|character| character.is_control() || character == '\\')
-}
-
-/// File names need not be Unicode.
-pub(super) fn model() -> impl TypedValueParser<Value = ModelReference> {
-    OsStringValueParser::new().try_map(ModelReference::parse)
 }
 
 #[cfg(test)]

@@ -2,14 +2,12 @@
 
 use std::collections::VecDeque;
 
-use crate::generation::Token;
-use crate::sampling::StopStrings;
-use crate::tokenizer::StreamDecoder;
+use super::{StopStrings, Utf8Stream};
 
 /// Puts an answer together. Held back are the bytes of incomplete characters, text that might
-/// begin a stop string, and the tokens that belong to both.
-pub(super) struct AnswerText {
-    decoder: StreamDecoder,
+/// begin a stop string, and the tokens that belong to both. `Token` is whatever is told of one.
+pub struct AnswerText<Token> {
+    characters: Utf8Stream,
     stops: StopStrings,
     /// Tokens of which nothing is visible yet, each with the offset where its text begins.
     held: VecDeque<(usize, Token)>,
@@ -18,29 +16,40 @@ pub(super) struct AnswerText {
 }
 
 /// What became visible.
-pub(super) struct Visible {
-    pub(super) text: String,
-    pub(super) tokens: Vec<Token>,
+pub struct Visible<Token> {
+    /// Complete characters that follow those before.
+    pub text: String,
+    /// The tokens whose text begins in what has become visible, in order.
+    pub tokens: Vec<Token>,
     /// The stop string that ends the answer here.
-    pub(super) stopped: Option<String>,
+    pub stopped: Option<String>,
 }
 
-impl AnswerText {
-    pub(super) fn new(stop: Vec<String>) -> Self {
-        let (decoder, stops) = (StreamDecoder::new(), StopStrings::new(stop));
-        Self { decoder, stops, held: VecDeque::new(), decoded: 0, visible: 0 }
+impl<Token> AnswerText<Token> {
+    /// An answer that ends before any of `stop`; empty ones are ignored.
+    #[must_use]
+    pub fn new(stop: Vec<String>) -> Self {
+        Self {
+            characters: Utf8Stream::default(),
+            stops: StopStrings::new(stop),
+            held: VecDeque::new(),
+            decoded: 0,
+            visible: 0,
+        }
     }
 
     /// The answer goes on with a token that stands for `bytes`.
-    pub(super) fn push(&mut self, token: Token, bytes: &[u8]) -> Visible {
+    #[must_use]
+    pub fn push(&mut self, token: Token, bytes: &[u8]) -> Visible<Token> {
         self.held.push_back((self.decoded, token));
-        let text = self.decoder.push(bytes);
+        let text = self.characters.push(bytes);
         self.reveal(&text)
     }
 
     /// The answer is over: shows what was held back, unless that completes a stop string.
-    pub(super) fn finish(&mut self) -> Visible {
-        let rest = self.decoder.finish();
+    #[must_use]
+    pub fn finish(&mut self) -> Visible<Token> {
+        let rest = self.characters.finish();
         let mut last = self.reveal(&rest);
         if last.stopped.is_none() {
             last.text.push_str(&self.stops.finish());
@@ -49,7 +58,7 @@ impl AnswerText {
         last
     }
 
-    fn reveal(&mut self, text: &str) -> Visible {
+    fn reveal(&mut self, text: &str) -> Visible<Token> {
         self.decoded += text.len();
         let output = self.stops.push(text);
         self.visible += output.text.len();
@@ -64,20 +73,16 @@ impl AnswerText {
 mod tests {
     use super::*;
 
-    fn token(id: u32) -> Token {
-        Token { id, logprobs: None }
-    }
-
     /// Pushes the pieces as tokens 0, 1, …; returns the visible (text, tokens) after each and at the end.
     fn reveal(stop: &[&str], pieces: &[&[u8]]) -> Vec<(String, Vec<u32>)> {
         let mut answer = AnswerText::new(stop.iter().map(ToString::to_string).collect());
         let mut seen = Vec::new();
-        let mut see = |visible: Visible| {
-            seen.push((visible.text, visible.tokens.iter().map(|token| token.id).collect()));
+        let mut see = |visible: Visible<u32>| {
+            seen.push((visible.text, visible.tokens));
             visible.stopped.is_some()
         };
         for (id, piece) in (0..).zip(pieces) {
-            if see(answer.push(token(id), piece)) {
+            if see(answer.push(id, piece)) {
                 return seen;
             }
         }

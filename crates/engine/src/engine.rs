@@ -101,7 +101,7 @@ impl Engine {
     /// Answers the last of these messages, with the defaults of a request.
     pub fn answer(&self, messages: &[Message]) -> Result<Answer> {
         let prompt = self.template.prompt(messages, true, &self.tokenizer)?;
-        let prompt = Prompt::new(prompt, self.about.context)?;
+        let prompt = Prompt::new(prompt, self.about.context).context("the conversation is too long")?;
         Ok(Answer(self.handle.submit(self.request(prompt))?))
     }
 

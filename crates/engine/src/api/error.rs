@@ -8,6 +8,7 @@ use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
 use hyper::{Method, StatusCode};
 use serde::Serialize;
 
+use crate::chat_template::TemplateError;
 use crate::generation::InvalidPrompt;
 use crate::http::admission::NotDone;
 use crate::http::refusal::{Code, ErrorBody, ErrorObject, Refusal};
@@ -56,6 +57,15 @@ impl ApiError {
     /// `value` is not what `field` may be.
     pub(super) fn invalid(field: impl Into<String>, expected: impl Display, value: impl Display) -> Self {
         Self::Invalid { field: field.into(), problem: format!("must be {expected}, but it is {value}") }
+    }
+
+    pub(super) fn of_template(error: TemplateError, context: usize) -> Self {
+        match error {
+            TemplateError::PromptTooLong { tokens } => {
+                InvalidPrompt::TooLong { tokens, at_least: true, context }.into()
+            }
+            error => Self::Template(error.to_string()),
+        }
     }
 
     pub(super) fn missing(field: &str) -> Self {

@@ -63,6 +63,12 @@ pub enum TemplateError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The prompt has more tokens than are of use. They were not counted.
+    #[error("the prompt has at least {tokens} tokens")]
+    PromptTooLong {
+        /// The least that there are.
+        tokens: usize,
+    },
     /// Nobody waits for the prompt any more.
     #[error("the prompt is no longer wanted")]
     Abandoned,
@@ -159,18 +165,24 @@ impl ChatTemplate {
         add_generation_prompt: bool,
         tokenizer: &Tokenizer,
     ) -> Result<Vec<u32>, TemplateError> {
-        self.prompt_while(messages, add_generation_prompt, tokenizer, &|| true)
+        self.prompt_while(messages, add_generation_prompt, tokenizer, usize::MAX, &|| true)
     }
 
-    /// As [`prompt`](Self::prompt), for somebody who may leave: gives up soon after `wanted` says no.
+    /// As [`prompt`](Self::prompt), for somebody who has no use for more than `most` tokens and may leave: gives up before
+    /// encoding what has certainly more, and soon after `wanted` says no.
     pub fn prompt_while(
         &self,
         messages: &[Message],
         add_generation_prompt: bool,
         tokenizer: &Tokenizer,
+        most: usize,
         wanted: &dyn Fn() -> bool,
     ) -> Result<Vec<u32>, TemplateError> {
         let rendered = self.rendered(messages, add_generation_prompt, wanted)?;
+        let tokens = tokenizer.fewest_tokens(rendered.as_str().len());
+        if tokens > most {
+            return Err(TemplateError::PromptTooLong { tokens });
+        }
         let mut ids = Vec::new();
         let mut text = String::new();
         for (run, author) in rendered.runs() {

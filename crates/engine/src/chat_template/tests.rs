@@ -242,8 +242,9 @@ fn a_template_may_look_for_the_names_of_tokens_in_what_people_write() {
 fn a_prompt_that_nobody_waits_for_is_given_up() {
     let tokenizer = fixture("pico");
     let template = compile(BITNET).unwrap();
-    let error =
-        template.prompt_while(&user(&"word ".repeat(100_000)), true, &tokenizer, &|| false).unwrap_err();
+    let error = template
+        .prompt_while(&user(&"word ".repeat(100_000)), true, &tokenizer, usize::MAX, &|| false)
+        .unwrap_err();
     assert!(matches!(error, TemplateError::Abandoned), "{error:?}");
 }
 

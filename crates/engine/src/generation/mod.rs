@@ -6,5 +6,5 @@
 mod answer;
 mod request;
 
-pub use answer::{Finish, FinishReason, Piece, Progress, Token, TokenLogprobs};
-pub use request::{GenerationRequest, InvalidPrompt, Prompt, Report};
+pub(crate) use answer::{Finish, FinishReason, Piece, Progress, Token, TokenLogprobs};
+pub(crate) use request::{GenerationRequest, InvalidPrompt, Prompt, Report};

@@ -25,7 +25,7 @@ pub struct SequenceId(u64);
 
 /// How much there may be of everything.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Sequences that are computed together; each has a part of the KV cache of its own.
     pub slots: usize,
     /// Sequences that wait for a slot.
@@ -36,7 +36,7 @@ pub struct Limits {
 
 /// A sequence to be computed.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub(crate) struct Request {
     pub prompt: Prompt,
     /// Whether keys and values of an earlier sequence that began alike may be used.
     pub reuse_prefix: bool,
@@ -47,14 +47,14 @@ pub struct Request {
 /// The queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{waiting} requests are waiting already")]
-pub struct QueueFull {
+pub(crate) struct QueueFull {
     /// How many wait.
     pub waiting: usize,
 }
 
 /// One run through the model.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Step {
+pub(crate) struct Step {
     /// What to compute.
     pub rows: Vec<Row>,
     /// What the logits are for, in the order of the rows that ask for them.
@@ -65,7 +65,7 @@ pub struct Step {
 
 /// What a vector of logits is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
+pub(crate) enum Output {
     /// To sample the next token of the sequence.
     Sample(SequenceId),
     /// To tell how likely this token of the prompt was.
@@ -79,7 +79,7 @@ pub enum Output {
 
 /// A sequence got a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Admitted {
+pub(crate) struct Admitted {
     /// Which.
     pub sequence: SequenceId,
     /// Where.
@@ -90,7 +90,7 @@ pub struct Admitted {
 
 /// How a sequence goes on after one of its tokens was sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sampled {
+pub(crate) enum Sampled {
     /// With this token.
     Next(u32),
     /// Not at all.
@@ -108,7 +108,7 @@ pub struct SlotStatus {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Scheduler {
+pub(crate) struct Scheduler {
     limits: Limits,
     waiting: VecDeque<(SequenceId, Request)>,
     slots: Vec<Slot>,
@@ -118,14 +118,14 @@ pub struct Scheduler {
 impl Scheduler {
     /// With nothing to do.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         debug_assert!(limits.slots > 0 && limits.rows >= limits.slots);
         let slots = (0..limits.slots).map(|_| Slot::default()).collect();
         Self { limits, waiting: VecDeque::new(), slots, submitted: 0 }
     }
 
     /// Queues a sequence. It is admitted by the next step that finds a free slot.
-    pub fn submit(&mut self, request: Request) -> Result<SequenceId, QueueFull> {
+    pub(crate) fn submit(&mut self, request: Request) -> Result<SequenceId, QueueFull> {
         // A free slot is as good as a place in the queue: both are filled in order of arrival.
         let free = self.slots.iter().filter(|slot| slot.is_free()).count();
         if self.waiting.len() >= self.limits.queue + free {
@@ -138,7 +138,7 @@ impl Scheduler {
     }
 
     /// Forgets a sequence, waiting or running. What its slot holds stays usable as a prefix.
-    pub fn cancel(&mut self, id: SequenceId) {
+    pub(crate) fn cancel(&mut self, id: SequenceId) {
         self.waiting.retain(|(waiting, _)| *waiting != id);
         if let Some(slot) = self.slot_of(id) {
             slot.end();
@@ -146,7 +146,7 @@ impl Scheduler {
     }
 
     /// What to compute now; `None` when there is nothing. Finish a step before asking for another.
-    pub fn next_step(&mut self) -> Option<Step> {
+    pub(crate) fn next_step(&mut self) -> Option<Step> {
         let mut step = Step { admitted: self.admit(), ..Step::default() };
         // Those that generate go first, so that a long prompt never stops a running answer.
         for generating in [true, false] {
@@ -162,7 +162,7 @@ impl Scheduler {
 
     /// Reports that the rows were computed, and how the sequences of the step's
     /// [`Output::Sample`]s go on.
-    pub fn finish_step(&mut self, step: &Step, sampled: &[(SequenceId, Sampled)]) {
+    pub(crate) fn finish_step(&mut self, step: &Step, sampled: &[(SequenceId, Sampled)]) {
         for row in &step.rows {
             if let Some(slot) = self.slots.get_mut(row.slot) {
                 slot.store(row.position);
@@ -179,7 +179,7 @@ impl Scheduler {
 
     /// Reports that computing the rows failed: their sequences end, and what their slots hold
     /// is not to be trusted.
-    pub fn abort_step(&mut self, step: &Step) {
+    pub(crate) fn abort_step(&mut self, step: &Step) {
         for row in &step.rows {
             if let Some(slot) = self.slots.get_mut(row.slot) {
                 *slot = Slot::default();
@@ -189,12 +189,12 @@ impl Scheduler {
 
     /// Sequences that wait for a slot.
     #[must_use]
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
     /// What each slot is doing.
-    pub fn slots(&self) -> impl Iterator<Item = SlotStatus> {
+    pub(crate) fn slots(&self) -> impl Iterator<Item = SlotStatus> {
         self.slots.iter().map(Slot::status)
     }
 

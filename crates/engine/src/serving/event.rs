@@ -19,4 +19,4 @@ pub enum Event {
 
 /// What happens to a request, in order. The last is [`Event::Finish`] or [`Event::Failed`]; if the channel closes without one, the
 /// engine is gone. Dropping it cancels the request.
-pub type Events = mpsc::UnboundedReceiver<Event>;
+pub(crate) type Events = mpsc::UnboundedReceiver<Event>;

@@ -12,5 +12,5 @@ mod handle;
 mod sequence;
 mod thread;
 
-pub use event::{Event, Events};
-pub use handle::{Handle, Status, SubmitError};
+pub(crate) use event::{Event, Events};
+pub(crate) use handle::{Handle, SubmitError};

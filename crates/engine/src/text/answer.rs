@@ -6,7 +6,7 @@ use super::{StopStrings, Utf8Stream};
 
 /// Puts an answer together. Held back are the bytes of incomplete characters, text that might
 /// begin a stop string, and the tokens that belong to both. `Token` is whatever is told of one.
-pub struct AnswerText<Token> {
+pub(crate) struct AnswerText<Token> {
     characters: Utf8Stream,
     stops: StopStrings,
     /// Tokens of which nothing is visible yet, each with the offset where its text begins.
@@ -16,7 +16,7 @@ pub struct AnswerText<Token> {
 }
 
 /// What became visible.
-pub struct Visible<Token> {
+pub(crate) struct Visible<Token> {
     /// Complete characters that follow those before.
     pub text: String,
     /// The tokens whose text begins in what has become visible, in order.
@@ -28,7 +28,7 @@ pub struct Visible<Token> {
 impl<Token> AnswerText<Token> {
     /// An answer that ends before any of `stop`; empty ones are ignored.
     #[must_use]
-    pub fn new(stop: Vec<String>) -> Self {
+    pub(crate) fn new(stop: Vec<String>) -> Self {
         Self {
             characters: Utf8Stream::default(),
             stops: StopStrings::new(stop),
@@ -40,7 +40,7 @@ impl<Token> AnswerText<Token> {
 
     /// The answer goes on with a token that stands for `bytes`.
     #[must_use]
-    pub fn push(&mut self, token: Token, bytes: &[u8]) -> Visible<Token> {
+    pub(crate) fn push(&mut self, token: Token, bytes: &[u8]) -> Visible<Token> {
         self.held.push_back((self.decoded, token));
         let text = self.characters.push(bytes);
         self.reveal(&text)
@@ -48,7 +48,7 @@ impl<Token> AnswerText<Token> {
 
     /// The answer is over: shows what was held back, unless that completes a stop string.
     #[must_use]
-    pub fn finish(&mut self) -> Visible<Token> {
+    pub(crate) fn finish(&mut self) -> Visible<Token> {
         let rest = self.characters.finish();
         let mut last = self.reveal(&rest);
         if last.stopped.is_none() {

@@ -4,6 +4,6 @@ mod answer;
 mod stop_strings;
 mod utf8;
 
-pub use answer::{AnswerText, Visible};
-pub use stop_strings::{StopOutput, StopStrings};
-pub use utf8::Utf8Stream;
+pub(crate) use answer::{AnswerText, Visible};
+pub(crate) use stop_strings::StopStrings;
+pub(crate) use utf8::Utf8Stream;

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 /// Watches the text of an answer. Takes time in proportion to the text, whatever the stop strings, and memory in proportion to
 /// both.
 #[derive(Clone, Debug)]
-pub struct StopStrings {
+pub(crate) struct StopStrings {
     stops: Vec<String>,
     /// All stop strings as one tree, the root first. A node is what they have in common up to there.
     nodes: Vec<Node>,
@@ -38,7 +38,7 @@ const ROOT: usize = 0;
 
 /// What a piece of text leads to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StopOutput {
+pub(crate) struct StopOutput {
     /// What can be emitted.
     pub text: String,
     /// The stop string that was found; it and what follows are not emitted.
@@ -48,7 +48,7 @@ pub struct StopOutput {
 impl StopStrings {
     /// Watches for any of `stops`; empty ones are ignored.
     #[must_use]
-    pub fn new(mut stops: Vec<String>) -> Self {
+    pub(crate) fn new(mut stops: Vec<String>) -> Self {
         stops.retain(|stop| !stop.is_empty());
         let root =
             Node { byte: 0, length: 0, first_child: ROOT, next_sibling: ROOT, shorter: ROOT, complete: None };
@@ -66,7 +66,7 @@ impl StopStrings {
 
     /// Takes the next piece of text.
     #[must_use]
-    pub fn push(&mut self, text: &str) -> StopOutput {
+    pub(crate) fn push(&mut self, text: &str) -> StopOutput {
         for byte in text.bytes() {
             self.held.push_back(byte);
             self.at = self.step(self.at, byte);
@@ -83,7 +83,7 @@ impl StopStrings {
 
     /// What was held back, when the answer ends for another reason.
     #[must_use]
-    pub fn finish(&mut self) -> String {
+    pub(crate) fn finish(&mut self) -> String {
         self.at = ROOT;
         self.emit(self.held.len())
     }

@@ -5,7 +5,7 @@
 
 /// Turns token bytes into text without ever emitting half a character.
 #[derive(Clone, Debug, Default)]
-pub struct Utf8Stream {
+pub(crate) struct Utf8Stream {
     /// The start of a character, at most three bytes.
     held: Vec<u8>,
 }
@@ -13,7 +13,7 @@ pub struct Utf8Stream {
 impl Utf8Stream {
     /// The text that `bytes` complete.
     #[must_use]
-    pub fn push(&mut self, bytes: &[u8]) -> String {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> String {
         self.held.extend_from_slice(bytes);
         let mut text = String::with_capacity(self.held.len());
         let mut incomplete = 0;
@@ -32,7 +32,7 @@ impl Utf8Stream {
 
     /// What is left at the end: one U+FFFD for a character that was never completed.
     #[must_use]
-    pub fn finish(&mut self) -> String {
+    pub(crate) fn finish(&mut self) -> String {
         let text = String::from_utf8_lossy(&self.held).into_owned();
         self.held.clear();
         text

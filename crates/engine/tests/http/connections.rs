@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::client::Reply;
-use super::lifecycle::{endless_model, is_idle};
+use super::lifecycle::{is_idle, loading};
 use super::raw::{Raw, ask};
 use super::refusals::error;
 use super::server::Server;
@@ -119,7 +119,7 @@ async fn early_refusals_reach_a_client_that_is_still_sending() {
     ] {
         refused_while_sending(&server, &head, status).await;
     }
-    let server = Server::start_with_model(&endless_model("sending"), &[]).await;
+    let server = loading().await;
     refused_while_sending(&server, "POST /completion HTTP/1.1", 503).await;
 }
 

@@ -1,8 +1,8 @@
 //! Start, cancelled requests, and the end.
 
 use std::fs::{self, OpenOptions};
+use std::net::TcpListener;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
@@ -15,12 +15,14 @@ use bitnet_engine::checkpoint::Checkpoint;
 use super::client::{request, send};
 use super::server::{MODEL, Server};
 
-/// A model file that takes for ever to open.
-pub(crate) fn endless_model(name: &str) -> String {
-    let path = std::env::temp_dir().join(format!("bitnet-engine-{name}-{}", std::process::id()));
-    std::fs::remove_file(&path).ok();
-    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
-    path.into_os_string().into_string().unwrap()
+/// A server whose model never comes: its hub takes the connection and says nothing.
+pub(crate) async fn loading() -> Server {
+    let hub = Box::leak(Box::new(TcpListener::bind("127.0.0.1:0").unwrap()));
+    let endpoint = format!("http://{}", hub.local_addr().unwrap());
+    let folder = std::env::temp_dir().join(format!("bitnet-engine-loading-{}", std::process::id()));
+    let folder = folder.to_str().unwrap();
+    let flags = ["--hf-endpoint", &endpoint, "--model-dir", folder, "--hf-home", folder];
+    Server::start_with_model("hf:owner/repo/model.gguf", &flags).await
 }
 
 pub(crate) async fn is_idle(server: &Server) -> bool {
@@ -29,7 +31,7 @@ pub(crate) async fn is_idle(server: &Server) -> bool {
 
 #[tokio::test]
 async fn until_the_model_is_loaded_the_port_answers_503() {
-    let server = Server::start_with_model(&endless_model("503"), &[]).await;
+    let server = loading().await;
     for (method, path) in [("GET", "/health"), ("GET", "/v1/models"), ("POST", "/v1/chat/completions")] {
         let reply = server.send(request(method, path, "{}")).await;
         assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -47,7 +49,7 @@ async fn until_the_model_is_loaded_the_port_answers_503() {
 
 #[tokio::test]
 async fn a_server_that_is_told_to_stop_does_not_wait_for_its_model() {
-    let mut server = Server::start_with_model(&endless_model("stop"), &[]).await;
+    let mut server = loading().await;
     server.get("/health").await;
     server.stop();
     server.ended().await.unwrap();

@@ -10,8 +10,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::prompt::{encode, token_id};
 use super::value::{Scalar, must_be};
+use crate::api::Admitted;
 use crate::api::error::ApiError;
-use crate::tokenizer::Tokenizer;
 
 /// Tokens with a bias: each is paid for at every token of an answer.
 const TOKENS: usize = 1024;
@@ -30,12 +30,16 @@ enum Target {
 
 impl LogitBias {
     /// One number for each token: that of a token that is named several times is the sum.
-    pub(super) fn resolve(self, tokenizer: &Tokenizer) -> Result<BTreeMap<u32, f32>, ApiError> {
+    pub(super) fn resolve(
+        self,
+        &Admitted { engine, wanted, .. }: &Admitted,
+    ) -> Result<BTreeMap<u32, f32>, ApiError> {
+        let tokenizer = &engine.tokenizer;
         let mut biases = BTreeMap::new();
         for (target, bias) in self.0 {
             let ids = match target {
                 Target::Id(id) => vec![token_id("logit_bias", id, tokenizer)?],
-                Target::Text(text) => encode("logit_bias", &text, true, tokenizer)?,
+                Target::Text(text) => encode("logit_bias", &text, true, tokenizer, wanted)?,
             };
             for id in ids {
                 *biases.entry(id).or_insert(0.0) += bias;

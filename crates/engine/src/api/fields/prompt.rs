@@ -7,8 +7,10 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::value::{Scalar, must_be};
+use crate::api::Admitted;
 use crate::api::error::ApiError;
 use crate::generation::InvalidPrompt;
+use crate::http::admission::Wanted;
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
 /// As on the wire, as small as can be: all texts in one string, all ids in one list.
@@ -45,10 +47,10 @@ impl PromptField {
     /// special tokens in the text count as these tokens. A text that cannot fit the context is not looked at.
     pub(in crate::api) fn tokenize(
         self,
-        tokenizer: &Tokenizer,
-        context: usize,
+        &Admitted { engine, wanted, .. }: &Admitted,
     ) -> Result<TokenizedPrompt, ApiError> {
-        let least = self.ids.len();
+        let (tokenizer, context) = (&engine.tokenizer, engine.about.context);
+        let least = self.ids.len() + tokenizer.fewest_tokens(self.text.len());
         if least >= context {
             let at_least = !self.text.is_empty();
             return Err(InvalidPrompt::TooLong { tokens: least, at_least, context }.into());
@@ -63,7 +65,7 @@ impl PromptField {
                         tokens.extend(tokenizer.bos());
                     }
                     let (part, rest) = text.split_at(bytes);
-                    tokens.extend(encode("prompt", part, true, tokenizer)?);
+                    tokens.extend(encode("prompt", part, true, tokenizer, wanted)?);
                     text = rest;
                     index += 1;
                 }
@@ -94,12 +96,13 @@ pub(in crate::api) fn encode(
     text: &str,
     parse_special: bool,
     tokenizer: &Tokenizer,
+    wanted: &Wanted,
 ) -> Result<Vec<u32>, ApiError> {
     let fault = |error: TokenizerError| ApiError::Invalid {
         field: field.to_owned(),
         problem: format!("cannot be tokenized: {error}"),
     };
-    tokenizer.encode(text, parse_special).map_err(fault)
+    tokenizer.encode_while(text, parse_special, &|| wanted.is()).map_err(fault)
 }
 
 impl PromptField {

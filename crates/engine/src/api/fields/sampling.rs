@@ -5,9 +5,9 @@ use serde::{Deserialize, Deserializer};
 use super::logit_bias::LogitBias;
 use super::stop::Stop;
 use super::value::{Flag, Integer, Number, Scalar, is_set, must_be};
+use crate::api::Admitted;
 use crate::api::error::ApiError;
 use crate::generation::GenerationRequest;
-use crate::tokenizer::Tokenizer;
 
 /// OpenAI's parameters and llama.cpp's, in one body.
 #[derive(Debug, Deserialize)]
@@ -32,9 +32,9 @@ impl Sampling {
     pub(in crate::api) fn apply(
         self,
         request: &mut GenerationRequest,
-        tokenizer: &Tokenizer,
-        context: usize,
+        admitted: &Admitted,
     ) -> Result<(), ApiError> {
+        let (tokenizer, context) = (&admitted.engine.tokenizer, admitted.engine.about.context);
         let sampling = &mut request.sampling;
         for (given, value) in [
             (self.temperature, &mut sampling.temperature),
@@ -58,7 +58,7 @@ impl Sampling {
             sampling.seed = seed;
         }
         if let Some(biases) = self.logit_bias {
-            sampling.logit_bias = biases.resolve(tokenizer)?;
+            sampling.logit_bias = biases.resolve(admitted)?;
         }
         if is_set(self.ignore_eos) {
             let never = tokenizer.end_of_generation().iter().map(|&id| (id, f32::NEG_INFINITY));

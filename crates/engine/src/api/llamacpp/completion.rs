@@ -12,7 +12,7 @@ use super::super::logprobs::{self, Entry};
 use super::super::request;
 use super::super::usage::Timings;
 use super::settings::Settings;
-use crate::engine::{About, Engine};
+use crate::engine::About;
 use crate::generation::{Finish, FinishReason, Piece, Progress, Report, Token};
 use crate::http::{reply, sse};
 use crate::tokenizer::Tokenizer;
@@ -29,14 +29,15 @@ struct CompletionRequest {
 }
 
 /// Checks a request.
-pub(crate) fn read(&Admitted { body, engine, wanted }: &Admitted) -> Result<Plan<Completion>, ApiError> {
+pub(crate) fn read(admitted: &Admitted) -> Result<Plan<Completion>, ApiError> {
+    let &Admitted { body, engine, .. } = admitted;
     let fields: CompletionRequest = fields::parse(body)?;
     let logprobs = fields.n_probs.map(|Integer(n)| n as usize).filter(|n| *n > 0);
     let max_tokens = fields.n_predict.or(fields.max_tokens);
     let stream = is_set(fields.stream);
-    let prompt = PromptField::required(fields.prompt)?.tokenize(&engine.tokenizer, engine.about.context)?;
+    let prompt = PromptField::required(fields.prompt)?.tokenize(admitted)?;
     let report = Report { logprobs, prompt: false };
-    let request = request::read(body, prompt.tokens, max_tokens, report, engine)?;
+    let request = request::read(admitted, prompt.tokens, max_tokens, report)?;
     let wire = Completion {
         about: engine.about.clone(),
         settings: Settings::of_request(&request, &engine.about, stream),

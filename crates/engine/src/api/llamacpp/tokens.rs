@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use super::super::Admitted;
 use super::super::error::ApiError;
 use super::super::fields::{self, Flag, Messages, Text, TokenId, encode, is_set, token_id};
-use crate::engine::Engine;
 use crate::http::reply::{self, Reply};
 use crate::text::Utf8Stream;
 use crate::tokenizer::Tokenizer;
@@ -47,7 +46,7 @@ pub(crate) fn tokenize(&Admitted { body, engine, wanted }: &Admitted) -> Result<
     let tokenizer = Arc::clone(&engine.tokenizer);
     let Text(content) = fields.content.ok_or_else(|| ApiError::missing("content"))?;
     let parse_special = fields.parse_special.is_none_or(|Flag(flag)| flag);
-    let mut ids = encode("content", &content, parse_special, &tokenizer)?;
+    let mut ids = encode("content", &content, parse_special, &tokenizer, wanted)?;
     if is_set(fields.add_special) && tokenizer.adds_bos() {
         ids.splice(0..0, tokenizer.bos());
     }
@@ -86,7 +85,7 @@ struct DetokenizeRequest {
 }
 
 /// Tokens to text.
-pub(crate) fn detokenize(&Admitted { body, engine, wanted }: &Admitted) -> Result<Reply, ApiError> {
+pub(crate) fn detokenize(&Admitted { body, engine, .. }: &Admitted) -> Result<Reply, ApiError> {
     let fields: DetokenizeRequest = fields::parse(body)?;
     let ids = fields.tokens.ok_or_else(|| ApiError::missing("tokens"))?;
     let tokenizer = Arc::clone(&engine.tokenizer);
@@ -128,10 +127,10 @@ struct TemplateAnswer {
 }
 
 /// Messages to the text of a prompt.
-pub(crate) fn apply_template(&Admitted { body, engine, wanted }: &Admitted) -> Result<Reply, ApiError> {
+pub(crate) fn apply_template(&Admitted { body, engine, .. }: &Admitted) -> Result<Reply, ApiError> {
     let fields: TemplateRequest = fields::parse(body)?;
     let messages = Messages::required(fields.messages)?;
     let prompt = engine.template.render(&messages, true);
-    let prompt = prompt.map_err(|error| ApiError::Template(error.to_string()))?;
+    let prompt = prompt.map_err(|error| ApiError::of_template(error, engine.about.context))?;
     Ok(reply::ok(&TemplateAnswer { prompt }))
 }

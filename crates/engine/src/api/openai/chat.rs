@@ -11,7 +11,6 @@ use super::super::fields::{self, Flag, Integer, Messages, TokenLimit, is_set};
 use super::super::logprobs::{self, Entry};
 use super::super::request;
 use super::{Envelope, finish_reason};
-use crate::engine::Engine;
 use crate::generation::{Finish, Piece, Report, Token};
 use crate::tokenizer::Tokenizer;
 
@@ -29,17 +28,19 @@ struct ChatRequest {
 }
 
 /// Checks a request.
-pub(crate) fn read(&Admitted { body, engine, wanted }: &Admitted) -> Result<Plan<Chat>, ApiError> {
+pub(crate) fn read(admitted: &Admitted) -> Result<Plan<Chat>, ApiError> {
+    let &Admitted { body, engine, .. } = admitted;
     let fields: ChatRequest = fields::parse(body)?;
     let logprobs = fields.logprobs()?;
     let max_tokens = fields.max_completion_tokens.or(fields.max_tokens).or(fields.n_predict);
     let envelope = Envelope::read(body, "chatcmpl", engine)?;
     let messages = Messages::required(fields.messages)?;
-    let prompt = engine.template.prompt(&messages, true, &engine.tokenizer);
-    let prompt = prompt.map_err(|error| ApiError::Template(error.to_string()))?;
+    let (context, wanted) = (engine.about.context, || admitted.wanted.is());
+    let prompt = engine.template.prompt_while(&messages, true, &engine.tokenizer, context, &wanted);
+    let prompt = prompt.map_err(|error| ApiError::of_template(error, context))?;
     let report = Report { logprobs, prompt: false };
     Ok(Plan {
-        request: request::read(body, prompt, max_tokens, report, engine)?,
+        request: request::read(admitted, prompt, max_tokens, report)?,
         wire: Chat { envelope, logprobs: logprobs.is_some(), tokenizer: Arc::clone(&engine.tokenizer) },
         stream: is_set(fields.stream),
     })

@@ -11,7 +11,6 @@ use super::super::fields::{self, Flag, Integer, PromptField, TokenLimit, is_set}
 use super::super::logprobs::{Columns, Offsets};
 use super::super::request;
 use super::{Envelope, finish_reason};
-use crate::engine::Engine;
 use crate::generation::{Finish, Piece, Report, Token};
 use crate::tokenizer::Tokenizer;
 
@@ -28,16 +27,17 @@ struct CompletionRequest {
 }
 
 /// Checks a request.
-pub(crate) fn read(&Admitted { body, engine, wanted }: &Admitted) -> Result<Plan<Completion>, ApiError> {
+pub(crate) fn read(admitted: &Admitted) -> Result<Plan<Completion>, ApiError> {
+    let &Admitted { body, engine, .. } = admitted;
     let fields: CompletionRequest = fields::parse(body)?;
     let logprobs = fields.logprobs.map(|Integer(top)| top as usize);
     let max_tokens = fields.max_tokens.or(fields.n_predict);
     let echo = is_set(fields.echo);
     let envelope = Envelope::read(body, "cmpl", engine)?;
-    let prompt = PromptField::required(fields.prompt)?.tokenize(&engine.tokenizer, engine.about.context)?;
+    let prompt = PromptField::required(fields.prompt)?.tokenize(admitted)?;
     let report = Report { logprobs, prompt: echo && logprobs.is_some() };
     Ok(Plan {
-        request: request::read(body, prompt.tokens, max_tokens, report, engine)?,
+        request: request::read(admitted, prompt.tokens, max_tokens, report)?,
         wire: Completion {
             envelope,
             echo: if echo { prompt.text } else { String::new() },

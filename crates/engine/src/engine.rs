@@ -1,8 +1,6 @@
 //! A loaded model with all that is needed to talk to it: a [`Config`] flows in, an [`Engine`]
 //! comes out, or the reason why this file cannot be served on this machine.
 
-use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -13,14 +11,13 @@ use tracing::{info, warn};
 
 use crate::chat_template::{ChatTemplate, Message};
 use crate::checkpoint::{Checkpoint, Hyperparameters};
-use crate::config::{Config, GenerationDefaults};
+use crate::config::Config;
 use crate::container;
-use crate::generation::{FinishReason, GenerationRequest, Prompt, Report};
+use crate::generation::{Defaults, FinishReason, Prompt};
 use crate::hub::{self, DEMO_NOTICE, LocalModel, REAL_MODEL_STEPS, Stage};
 use crate::kernels::self_test;
 use crate::model::{Footprint, Inference, InferenceOptions, Model};
 use crate::pool::Pool;
-use crate::sampling::SamplingParameters;
 use crate::serving::{Event, Events, Handle};
 use crate::tokenizer::Tokenizer;
 
@@ -30,15 +27,15 @@ const SLOTS: usize = 1;
 /// What answers requests.
 pub struct Engine {
     /// The thread that computes.
-    pub handle: Handle,
+    pub(crate) handle: Handle,
     /// Text to tokens and back.
-    pub tokenizer: Arc<Tokenizer>,
+    pub(crate) tokenizer: Arc<Tokenizer>,
     /// Messages to a prompt.
-    pub template: ChatTemplate,
+    pub(crate) template: ChatTemplate,
     /// The model, for those who ask about it.
-    pub about: About,
+    pub(crate) about: About,
     /// What a request that says nothing gets.
-    pub defaults: GenerationDefaults,
+    pub(crate) defaults: Defaults,
 }
 
 /// Facts about the served model.
@@ -102,39 +99,7 @@ impl Engine {
     pub fn answer(&self, messages: &[Message]) -> Result<Answer> {
         let prompt = self.template.prompt(messages, true, &self.tokenizer)?;
         let prompt = Prompt::new(prompt, self.about.context).context("the conversation is too long")?;
-        Ok(Answer(self.handle.submit(self.request(prompt))?))
-    }
-
-    /// What a request gets that has this prompt and says nothing else.
-    #[must_use]
-    pub fn request(&self, prompt: Prompt) -> GenerationRequest {
-        let most = self.about.context - prompt.tokens().len();
-        GenerationRequest {
-            max_tokens: self.defaults.n_predict.unwrap_or(usize::MAX).min(most),
-            prompt,
-            sampling: self.sampling(),
-            stop: Vec::new(),
-            report: Report::default(),
-            cache_prompt: true,
-        }
-    }
-
-    /// How its tokens are chosen.
-    #[must_use]
-    pub fn sampling(&self) -> SamplingParameters {
-        let (defaults, context) = (&self.defaults, self.about.context);
-        SamplingParameters {
-            temperature: defaults.temp,
-            top_k: defaults.top_k,
-            top_p: defaults.top_p,
-            min_p: defaults.min_p,
-            repeat_penalty: defaults.repeat_penalty,
-            repeat_last_n: defaults.repeat_last_n.unwrap_or(context).min(context),
-            presence_penalty: defaults.presence_penalty,
-            frequency_penalty: defaults.frequency_penalty,
-            logit_bias: BTreeMap::new(),
-            seed: defaults.seed.unwrap_or_else(random_seed),
-        }
+        Ok(Answer(self.handle.submit(self.defaults.request(prompt, self.about.context))?))
     }
 }
 
@@ -168,12 +133,6 @@ impl Answer {
             }
         }
     }
-}
-
-/// 32 bits, so that every client can read it back without loss.
-fn random_seed() -> u64 {
-    // The standard library seeds its hash tables from the operating system.
-    RandomState::new().build_hasher().finish() >> 32
 }
 
 /// A model, open.

@@ -1,35 +1,11 @@
-//! What a request that says nothing gets, and the flags that say it.
+//! The flags for what a request gets that says nothing.
 
 use clap::Args;
 
 use super::values::{Auto, seed, unlimited, within};
+use crate::generation::Defaults;
 
-/// What a request that says nothing gets.
-#[derive(Clone, Debug)]
-pub struct GenerationDefaults {
-    /// Tokens to generate at most; `None` is until the context is full.
-    pub n_predict: Option<usize>,
-    /// Divides the logits; 0 always takes the likeliest token.
-    pub temp: f32,
-    /// Tokens to sample from, the likeliest ones; 0 is all.
-    pub top_k: usize,
-    /// Sample from the likeliest tokens that together have this probability.
-    pub top_p: f32,
-    /// Leave out tokens less likely than this times the likeliest.
-    pub min_p: f32,
-    /// Divides the logits of recent tokens.
-    pub repeat_penalty: f32,
-    /// Tokens that count as recent; `None` is the whole context.
-    pub repeat_last_n: Option<usize>,
-    /// Subtracted from the logits of tokens that occurred.
-    pub presence_penalty: f32,
-    /// Subtracted from the logits of tokens for each time they occurred.
-    pub frequency_penalty: f32,
-    /// Start of the random numbers; `None` is another one for each request.
-    pub seed: Option<u64>,
-}
-
-/// The flags for it. The defaults are llama-server's.
+/// The flags. Their own defaults are llama-server's.
 #[derive(Clone, Debug, Args)]
 pub(super) struct GenerationFlags {
     /// Tokens to generate at most; -1 is until the context is full
@@ -65,7 +41,7 @@ pub(super) struct GenerationFlags {
 }
 
 impl GenerationFlags {
-    pub(super) fn defaults(&self) -> GenerationDefaults {
+    pub(super) fn defaults(&self) -> Defaults {
         let Self {
             n_predict,
             temp,
@@ -78,7 +54,7 @@ impl GenerationFlags {
             frequency_penalty,
             seed,
         } = *self;
-        GenerationDefaults {
+        Defaults {
             n_predict,
             temp,
             top_k,

@@ -25,7 +25,6 @@ use crate::model::HeadType;
 use choices::{cache_type, head_name, head_type, isa, model};
 use download::DownloadFlags;
 pub use environment::{service_links, with_environment};
-pub use generation::GenerationDefaults;
 use generation::GenerationFlags;
 pub use invocation::{Bench, Command, Invocation};
 use values::{
@@ -140,7 +139,7 @@ impl Config {
 
     /// What a request that says nothing gets.
     #[must_use]
-    pub fn defaults(&self) -> GenerationDefaults {
+    pub(crate) fn defaults(&self) -> crate::generation::Defaults {
         self.generation.defaults()
     }
 

@@ -4,7 +4,9 @@
 //! pieces of text with their tokens, and why the answer ended.
 
 mod answer;
+mod defaults;
 mod request;
 
 pub(crate) use answer::{Finish, FinishReason, Piece, Progress, Token, TokenLogprobs};
+pub(crate) use defaults::Defaults;
 pub(crate) use request::{GenerationRequest, InvalidPrompt, Prompt, Report};

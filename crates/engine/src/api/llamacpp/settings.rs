@@ -55,7 +55,7 @@ impl Settings {
     pub(super) fn of_defaults(engine: &Engine) -> Self {
         let defaults = &engine.defaults;
         let max_tokens = defaults.n_predict.map(|n| n as u64);
-        Self::new(&engine.sampling(), defaults.seed, max_tokens, &engine.about)
+        Self::new(&defaults.sampling(engine.about.context), defaults.seed, max_tokens, &engine.about)
     }
 
     fn new(sampling: &SamplingParameters, seed: Option<u64>, max_tokens: Option<u64>, about: &About) -> Self {

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::simd::{Scalar, Simd};
+use super::lanes::Simd;
+use super::scalar::Scalar;
 #[cfg(target_arch = "x86_64")]
 use super::{
     avx2::{Avx2, AvxVnni},

@@ -10,40 +10,38 @@
     reason = "only inlined code is compiled with the instructions of its kernel"
 )]
 
-mod activations;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod disjoint;
-mod elementary;
-mod floats;
-mod head;
+mod exp;
 mod isa;
-pub mod limits;
-mod nibbles;
+mod lanes;
+mod lm_head;
 #[cfg(target_arch = "x86_64")]
 mod operations;
+pub mod peak;
+#[cfg(target_arch = "x86_64")]
+mod prefetch;
+mod quantize;
 mod rope;
 mod rows;
-mod screen;
+mod scalar;
 mod self_test;
-mod simd;
-#[cfg(target_arch = "x86_64")]
-mod stream;
 mod ternary;
 #[cfg(test)]
 mod tests;
 
-pub use activations::{Activations, PaddedVector, norm, norm_quantize};
 pub use attention::{Attention, CacheType, HeadShape, MAX_HEAD_DIM, Place};
-pub use floats::{FloatMatrix, FloatMatrixError};
-pub use head::logits;
 pub use isa::{Isa, UnavailableIsa};
-pub use nibbles::{Int4Matrix, Int8Matrix, IntMatrix, IntMatrixError, Wide, int8_logits};
+pub use lm_head::{
+    Candidate, Demand, FloatMatrix, FloatMatrixError, Int4Matrix, Int8Matrix, IntMatrix, IntMatrixError,
+    Search, Searchable, ShortCopy, Wide, int8_logits, logits,
+};
+pub use quantize::{Activations, PaddedVector, norm, norm_quantize};
 pub use rope::Angles;
 pub use rows::Rows;
-pub use screen::{Candidate, Demand, Search, Searchable, ShortCopy};
 pub use self_test::{SelfTestError, self_test};
 pub use ternary::{MAX_COLUMNS, PackError, TernaryMatrix, matmul, matmul_add, matmul_gated};

@@ -1,7 +1,7 @@
 //! Rotary position embedding on halves: element `i` of a head is rotated with element `i + head_dim / 2`.
 
 use super::isa::Kernel;
-use super::simd::{LANES, Simd};
+use super::lanes::{LANES, Simd};
 
 /// Cosine and sine for the positions of one forward pass, computed once and used by every layer and head.
 #[derive(Clone, Debug)]

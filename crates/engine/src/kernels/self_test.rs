@@ -1,9 +1,9 @@
 //! A check at start that the chosen instruction set computes what the scalar definition says, on this very machine.
 
 use super::Isa;
-use super::elementary::{exp, sum};
+use super::exp::exp;
 use super::isa::Kernel;
-use super::simd::{LANES, Simd};
+use super::lanes::{LANES, Simd, sum};
 use super::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 
 /// An instruction set that computes something else than the definition.

@@ -1,6 +1,6 @@
 //! How much memory a model takes, computed before any of it is taken.
 
-use super::head::{HeadType, WORTH_SEARCHING};
+use super::lm_head::{HeadType, WORTH_SEARCHING};
 use super::weights::ternary_weights;
 use crate::checkpoint::{Checkpoint, CheckpointError, Hyperparameters};
 use crate::kernels::CacheType;

@@ -2,13 +2,13 @@
 
 mod footprint;
 mod forward;
-mod head;
+mod lm_head;
 mod profile;
 mod weights;
 mod work;
 
 pub use footprint::Footprint;
 pub use forward::{ForwardError, Inference, InferenceError, InferenceOptions, Logits, Row};
-pub use head::HeadType;
+pub use lm_head::HeadType;
 pub use profile::{Profile, Stage};
 pub use weights::{LoadError, Model};

@@ -1,6 +1,6 @@
 //! From a checkpoint to weights in memory, each read and repacked once.
 
-use super::head::{Head, HeadType};
+use super::lm_head::{Head, HeadType};
 use crate::checkpoint::{Checkpoint, CheckpointError, Hyperparameters};
 use crate::kernels::{
     FloatMatrixError, HeadShape, IntMatrixError, Isa, MAX_COLUMNS, MAX_HEAD_DIM, PackError, PaddedVector,

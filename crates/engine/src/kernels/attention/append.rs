@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::cache::{Element, Pages, WIDTH};
+use super::page::{Element, Pages, WIDTH};
 use super::{HeadShape, Place};
 use crate::kernels::Isa;
 use crate::kernels::disjoint::Disjoint;

@@ -3,14 +3,14 @@
 use std::io;
 use std::ops::Range;
 
-use super::cache::{BLOCK, Element, Pages};
+use super::page::{BLOCK, Element, Pages};
 use super::softmax::{Partial, QUERIES, Query, together};
 use super::{HeadShape, MAX_HEAD_DIM, Place};
 use crate::kernels::Isa;
 use crate::kernels::disjoint::Disjoint;
 use crate::kernels::isa::Kernel;
+use crate::kernels::lanes::Simd;
 use crate::kernels::rows::Rows;
-use crate::kernels::simd::Simd;
 use crate::pool::Pool;
 
 /// Queries that one piece attends for: they share each block of the cache while it is near.

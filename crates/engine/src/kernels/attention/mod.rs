@@ -6,7 +6,7 @@
 
 mod append;
 mod attend;
-mod cache;
+mod page;
 mod softmax;
 #[cfg(test)]
 mod tests;
@@ -14,10 +14,10 @@ mod tests;
 use std::io;
 use std::ops::Range;
 
-pub use cache::CacheType;
+pub use page::CacheType;
 
 use self::attend::Scratch;
-use self::cache::{KvCache, Pages};
+use self::page::{KvCache, Pages};
 use super::Isa;
 use super::rope::Angles;
 use super::rows::Rows;

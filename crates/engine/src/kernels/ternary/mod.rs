@@ -3,14 +3,15 @@
 //! A weight is stored as its code 0, 1 or 2 for -1, 0 or +1, because the multiplication instructions take unsigned by signed
 //! bytes; the sum of the activations is subtracted from the dot product of the codes. One layout serves every instruction set.
 
+mod gemm;
 mod lookup;
-mod matmul;
-mod matrix;
+
+mod pack;
 
 use bytemuck::{Pod, Zeroable};
 
-pub use matmul::{matmul, matmul_add, matmul_gated};
-pub use matrix::{MAX_COLUMNS, PackError, TernaryMatrix};
+pub use gemm::{matmul, matmul_add, matmul_gated};
+pub use pack::{MAX_COLUMNS, PackError, TernaryMatrix};
 
 /// Rows of a tile: two AVX-512 registers of sixteen 32-bit lanes.
 pub(super) const TILE_ROWS: usize = 32;

@@ -1,6 +1,6 @@
 //! Activations in 16 bits: with 8, their error would be larger than that of the weights.
 
-use super::{NIBBLE_COLUMNS, WideQuad};
+use super::nibbles::{NIBBLE_COLUMNS, WideQuad};
 
 /// The greatest code: both halves fit into a signed byte, 127 · 256 + 127.
 const GREATEST: f64 = 32_639.0;

@@ -1,12 +1,13 @@
 //! Between which numbers logits lie.
 
+use super::copies::{Group, IntMatrix};
+use super::products::estimates;
+use super::wide::Wide;
 use super::{Searchable, ShortCopy};
 use crate::kernels::Isa;
 use crate::kernels::disjoint::Disjoint;
-use crate::kernels::elementary::greatest;
 use crate::kernels::isa::Kernel;
-use crate::kernels::nibbles::{Group, IntMatrix, Wide, estimates};
-use crate::kernels::simd::{LANES, Simd};
+use crate::kernels::lanes::{LANES, Simd, greatest};
 use crate::pool::Pool;
 
 /// Standard deviations on either side of an estimate from 4 bits: beyond five of a normal distribution lies less than one

@@ -12,7 +12,7 @@ use half::slice::HalfFloatSliceExt;
 
 use super::{HeadShape, Place};
 use crate::kernels::disjoint::Disjoint;
-use crate::kernels::simd::{LANES, Simd};
+use crate::kernels::lanes::{LANES, Simd};
 use crate::memory::Buffer;
 
 /// Positions of a page.

@@ -1,8 +1,8 @@
 //! The search against computing everything.
 
-use super::*;
-use crate::kernels::nibbles::tests::{Noise, normal, pool, rounded, rows};
-use crate::kernels::{FloatMatrix, Isa, logits};
+use super::copies::{Noise, normal, pool, rounded, rows};
+use crate::kernels::Isa;
+use crate::kernels::lm_head::*;
 
 struct Head {
     exact: FloatMatrix,

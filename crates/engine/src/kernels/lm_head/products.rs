@@ -2,14 +2,15 @@
 
 use std::ops::Range;
 
-use super::matrix::{Int8Matrix, IntMatrix};
-use super::quantize::half_levels;
-use super::{NibbleSums, NibbleTile, Wide, WideQuad};
+use super::copies::{Int8Matrix, IntMatrix};
+use super::nibbles::{NibbleSums, NibbleTile, WideQuad};
+use super::round::half_levels;
+use super::wide::Wide;
 use crate::kernels::Isa;
 use crate::kernels::disjoint::Disjoint;
 use crate::kernels::isa::Kernel;
+use crate::kernels::lanes::{LANES, Simd};
 use crate::kernels::rows::Rows;
-use crate::kernels::simd::{LANES, Simd};
 use crate::pool::Pool;
 
 /// The products of sixteen rows: exact, since multiples of 1/2 below 2^52, then scaled twice.

@@ -4,14 +4,13 @@ use std::ops::Range;
 
 use half::f16;
 
-use super::Isa;
-use super::disjoint::Disjoint;
-use super::elementary::sum_four;
-use super::floats::{FloatMatrix, Room, SEGMENT};
-use super::isa::Kernel;
-use super::rows::Rows;
-use super::simd::{LANES, Simd};
+use super::float_matrix::{FloatMatrix, Room, SEGMENT};
 use crate::gguf::TensorType;
+use crate::kernels::Isa;
+use crate::kernels::disjoint::Disjoint;
+use crate::kernels::isa::Kernel;
+use crate::kernels::lanes::{LANES, Simd, sum_four};
+use crate::kernels::rows::Rows;
 use crate::pool::Pool;
 use crate::quant::{QuantError, decode_row};
 
@@ -171,7 +170,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::Checkpoint;
     use crate::checkpoint::tests::small_model;
-    use crate::kernels::nibbles::tests::{Noise, normal, pool, rows};
+    use crate::kernels::lm_head::tests::copies::{Noise, normal, pool, rows};
 
     const ROWS: usize = 37;
 

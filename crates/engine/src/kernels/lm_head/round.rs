@@ -1,8 +1,7 @@
 //! One row of floats to levels of 8 or 4 bits, and how good they are.
 
-use crate::kernels::elementary::{largest, sum_four};
 use crate::kernels::isa::Kernel;
-use crate::kernels::simd::{LANES, Simd};
+use crate::kernels::lanes::{LANES, Simd, largest, sum_four};
 
 /// Float sums of up to 2^18 terms are wrong by less than this, relatively, and so are a few operations on them.
 const SLACK: f32 = 1.0 + 1e-4;

@@ -2,12 +2,12 @@
 
 use std::io;
 
-use super::quantize::{Measured, Quantize};
-use super::{NIBBLE_COLUMNS, NibbleTile};
+use super::float_matrix::FloatMatrix;
+use super::nibbles::{NIBBLE_COLUMNS, NibbleTile};
+use super::round::{Measured, Quantize};
 use crate::kernels::Isa;
 use crate::kernels::disjoint::Disjoint;
-use crate::kernels::floats::FloatMatrix;
-use crate::kernels::simd::LANES;
+use crate::kernels::lanes::LANES;
 use crate::memory::Buffer;
 use crate::pool::Pool;
 use crate::quant::QuantError;

@@ -3,10 +3,9 @@
 use std::io;
 
 use super::Isa;
-use super::elementary::{largest, sum_four};
 use super::isa::Kernel;
+use super::lanes::{LANES, Simd, largest, sum_four};
 use super::rows::{PADDING, Rows};
-use super::simd::{LANES, Simd};
 use super::ternary::{BLOCK_TOKENS, Quad};
 use crate::kernels::disjoint::Disjoint;
 use crate::memory::Buffer;

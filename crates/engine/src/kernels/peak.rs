@@ -2,7 +2,7 @@
 
 use super::Isa;
 use super::isa::Kernel;
-use super::simd::Simd;
+use super::lanes::Simd;
 use crate::kernels::disjoint::Disjoint;
 use crate::pool::Pool;
 

@@ -2,9 +2,9 @@
 
 use std::num::NonZeroUsize;
 
-use super::*;
-use crate::kernels::simd::LANES;
-use crate::kernels::{FloatMatrix, Isa, Rows};
+use crate::kernels::lanes::LANES;
+use crate::kernels::lm_head::*;
+use crate::kernels::{Isa, Rows};
 use crate::pool::Pool;
 
 /// Reproducible noise in -1..1, roughly normal where it matters.
@@ -192,7 +192,7 @@ fn half_code_sums_are_the_same_on_every_instruction_set() {
         type Output = NibbleSums;
 
         #[inline(always)]
-        fn run<S: crate::kernels::simd::Simd>(self, simd: S) -> NibbleSums {
+        fn run<S: crate::kernels::lanes::Simd>(self, simd: S) -> NibbleSums {
             let mut sums = NibbleSums::default();
             simd.dot_nibbles(self.0, self.1, &mut sums);
             sums

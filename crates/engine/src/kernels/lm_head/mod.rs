@@ -13,12 +13,22 @@
 //! then `‖w - ŵ‖‖x‖/√columns`. The bound has [some](bounds::DEVIATIONS) of these. A row whose errors lie along x may be missed.
 
 mod bounds;
-mod search;
+mod copies;
+mod float_matrix;
+mod float_rows;
+mod nibbles;
+mod products;
+mod round;
+mod select;
+mod wide;
 
-pub use search::{Candidate, Demand, Search};
-
-use super::floats::FloatMatrix;
-use super::nibbles::{Int4Matrix, Int8Matrix};
+pub use copies::{Int4Matrix, Int8Matrix, IntMatrix, IntMatrixError};
+pub use float_matrix::{FloatMatrix, FloatMatrixError};
+pub use float_rows::logits;
+pub(super) use nibbles::{NIBBLE_COLUMNS, NibbleSums, NibbleTile, WideQuad};
+pub use products::int8_logits;
+pub use select::{Candidate, Demand, Search};
+pub use wide::Wide;
 
 /// A head that can be searched; both are of the same matrix.
 #[derive(Clone, Copy, Debug)]

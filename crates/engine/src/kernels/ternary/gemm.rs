@@ -10,12 +10,12 @@ use super::lookup::{LOOKUP_TILE_ROWS, LOOKUP_TOKENS, LookedUp};
 use super::{BLOCK_TOKENS, QUADS, TILE_ROWS, TernaryMatrix, Tile, UnpackedTile};
 use crate::checkpoint::Activation;
 use crate::kernels::Isa;
-use crate::kernels::activations::Activations;
 use crate::kernels::disjoint::Disjoint;
-use crate::kernels::elementary::exp;
+use crate::kernels::exp::exp;
 use crate::kernels::isa::Kernel;
+use crate::kernels::lanes::{LANES, Simd};
+use crate::kernels::quantize::Activations;
 use crate::kernels::rows::Rows;
-use crate::kernels::simd::{LANES, Simd};
 use crate::pool::Pool;
 
 /// Token rows whose sums are kept at a time: for 64 rows of weights 66 KiB on the stack.

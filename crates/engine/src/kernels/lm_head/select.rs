@@ -2,14 +2,14 @@
 
 use super::Searchable;
 use super::bounds::{Bounds, bound};
+use super::float_matrix::{FloatMatrix, Room};
+use super::float_rows::row_product;
+use super::wide::Wide;
 use crate::kernels::Isa;
 use crate::kernels::disjoint::Disjoint;
-use crate::kernels::floats::{FloatMatrix, Room};
-use crate::kernels::head::row_product;
 use crate::kernels::isa::Kernel;
-use crate::kernels::nibbles::Wide;
+use crate::kernels::lanes::{LANES, Simd};
 use crate::kernels::rows::Rows;
-use crate::kernels::simd::{LANES, Simd};
 use crate::pool::Pool;
 use crate::quant::QuantError;
 

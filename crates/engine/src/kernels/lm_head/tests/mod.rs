@@ -1,0 +1,4 @@
+//! The copies and the search against computing everything.
+
+pub(super) mod copies;
+mod select;

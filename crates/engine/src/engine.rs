@@ -16,7 +16,7 @@ use crate::config::{CacheType, Config, GenerationDefaults, Head, Isa};
 use crate::container;
 use crate::hub::{self, DEMO_NOTICE, LocalModel, REAL_MODEL_STEPS, Stage};
 use crate::kernels::{self, self_test};
-use crate::model::{Footprint, HeadType, Inference, InferenceOptions, Model};
+use crate::model::{Footprint, Inference, InferenceOptions, LmHeadType, Model};
 use crate::pool::Pool;
 use crate::sampling::SamplingParameters;
 use crate::tokenizer::Tokenizer;
@@ -193,11 +193,11 @@ fn check_memory(footprint: Footprint, limit: Option<u64>) -> Result<()> {
     Ok(())
 }
 
-fn head_type(config: &Config) -> HeadType {
+fn head_type(config: &Config) -> LmHeadType {
     match config.head {
-        Head::Exact => HeadType::Exact,
-        Head::Q8 => HeadType::Q8,
-        Head::Q4 => HeadType::Q4,
+        Head::Exact => LmHeadType::Exact,
+        Head::Q8 => LmHeadType::Q8,
+        Head::Q4 => LmHeadType::Q4,
     }
 }
 

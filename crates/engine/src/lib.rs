@@ -4,23 +4,25 @@
 
 pub mod config;
 
-pub mod memory;
+mod memory;
 
-pub mod container;
+mod container;
 
-pub mod pool;
+mod pool;
 
-pub mod gguf;
+mod logits;
+
+mod kernels;
+
+mod gguf;
 
 pub mod hub;
 
-pub mod checkpoint;
+mod checkpoint;
 
-pub mod quant;
+mod quant;
 
-pub mod kernels;
-
-pub mod model;
+mod model;
 
 pub mod tokenizer;
 
@@ -30,13 +32,13 @@ pub mod sampling;
 
 pub mod inspect;
 
-pub mod bench;
-
 pub mod scheduler;
 
 pub mod worker;
 
 pub mod engine;
+
+pub mod bench;
 
 pub mod api;
 

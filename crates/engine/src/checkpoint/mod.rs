@@ -19,7 +19,7 @@ use bytes::Bytes;
 use crate::gguf::{Gguf, Metadata, Source};
 
 pub use error::CheckpointError;
-pub use hyperparameters::{Activation, Architecture, Hyperparameters};
+pub use hyperparameters::{Architecture, Hyperparameters};
 pub use tensor::{StoredTensor, Tensor};
 
 /// An open model file.

@@ -5,13 +5,12 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use bitnet_engine::bench::{
-    Agreement, Plan, Report, Resource, Speed, StageLimit, StageTime, agreement, agreement_positions,
-    run as measure,
+    Agreement, Inference, Plan, Report, Resource, Speed, StageLimit, StageTime, agreement,
+    agreement_positions, run as measure,
 };
 use bitnet_engine::config::{Bench, Config, Head};
 use bitnet_engine::engine;
 use bitnet_engine::hub::{self, LocalModel};
-use bitnet_engine::model::Inference;
 use serde::Serialize;
 
 use super::progress;

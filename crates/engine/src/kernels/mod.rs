@@ -20,10 +20,10 @@ mod exp;
 mod isa;
 mod lanes;
 mod lm_head;
+mod norm;
 #[cfg(target_arch = "x86_64")]
 mod operations;
 pub mod peak;
-#[cfg(target_arch = "x86_64")]
 mod prefetch;
 mod quantize;
 mod rope;
@@ -34,14 +34,16 @@ mod ternary;
 #[cfg(test)]
 mod tests;
 
-pub use attention::{Attention, CacheType, HeadShape, MAX_HEAD_DIM, Place};
-pub use isa::{Isa, UnavailableIsa};
+pub use attention::{Attention, BLOCK, CacheType, HeadShape, MAX_HEAD_DIM, PageId, Places};
+pub use disjoint::fill_in_parallel;
+pub use isa::Isa;
 pub use lm_head::{
-    Candidate, Demand, FloatMatrix, FloatMatrixError, Int4Matrix, Int8Matrix, IntMatrix, IntMatrixError,
-    Search, Searchable, ShortCopy, Wide, int8_logits, logits,
+    EncodedRows, Encoding, Int4Matrix, Int8Matrix, Request, RowOf, Select, ShortCopy, Wide, candidate_logits,
+    int8_logits, logits,
 };
-pub use quantize::{Activations, PaddedVector, norm, norm_quantize};
+pub use norm::{PaddedVector, norm};
+pub use quantize::{Activations, norm_quantize};
 pub use rope::Angles;
 pub use rows::Rows;
-pub use self_test::{SelfTestError, self_test};
-pub use ternary::{MAX_COLUMNS, PackError, TernaryMatrix, matmul, matmul_add, matmul_gated};
+pub use self_test::self_test;
+pub use ternary::{Activation, MAX_COLUMNS, TernaryMatrix, TernarySource, matmul, matmul_add, matmul_gated};

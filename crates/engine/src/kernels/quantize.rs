@@ -1,14 +1,13 @@
-//! Activations as int8: RMS norm and absmax quantization, one scale a token.
-
-use std::io;
+//! Activations as int8: RMS norm and absmax quantization in one pass, one scale a token.
 
 use super::Isa;
+use super::disjoint::Disjoint;
 use super::isa::Kernel;
-use super::lanes::{LANES, Simd, largest, sum_four};
+use super::lanes::{LANES, Simd, largest};
+use super::norm::{PaddedVector, inverse_rms, normed};
 use super::rows::{PADDING, Rows};
 use super::ternary::{BLOCK_TOKENS, Quad};
-use crate::kernels::disjoint::Disjoint;
-use crate::memory::Buffer;
+use crate::memory::{Buffer, OutOfMemory};
 use crate::pool::Pool;
 
 /// The least absolute maximum, so that a row of zeros has a finite scale.
@@ -39,7 +38,7 @@ struct Factor {
 
 impl Activations {
     /// Room for `capacity` rows, none in use.
-    pub fn with_capacity(capacity: usize, columns: usize) -> io::Result<Self> {
+    pub fn with_capacity(capacity: usize, columns: usize) -> Result<Self, OutOfMemory> {
         let row_quads = columns.next_multiple_of(PADDING) / 4;
         let codes = Buffer::zeroed(capacity * row_quads)?;
         Ok(Self { codes, factors: vec![Factor::default(); capacity], rows: 0, columns, row_quads })
@@ -151,29 +150,6 @@ pub fn norm_quantize(
     });
 }
 
-/// RMS norm in place: `x = x / sqrt(mean(x²) + eps) * weight`.
-///
-/// # Panics
-/// When the shapes differ.
-pub fn norm(isa: Isa, x: &mut Rows, weight: &PaddedVector, eps: f32) {
-    assert_eq!(weight.0.len(), x.stride(), "shapes of the norm");
-    let (stride, columns) = (x.stride(), x.columns());
-    for x in x.padded_mut().chunks_mut(stride) {
-        isa.run(Norm { x, columns, weight: &weight.0, eps });
-    }
-}
-
-/// A vector padded with zeros like the rows of [`Rows`].
-#[derive(Clone, Debug)]
-pub struct PaddedVector(Vec<f32>);
-
-impl From<Vec<f32>> for PaddedVector {
-    fn from(mut values: Vec<f32>) -> Self {
-        values.resize(values.len().next_multiple_of(PADDING), 0.0);
-        Self(values)
-    }
-}
-
 struct NormQuantize<'a> {
     x: &'a [f32],
     columns: usize,
@@ -221,41 +197,4 @@ impl Kernel for NormQuantize<'_> {
         simd.store(sums, &mut lanes);
         Factor { scale: absmax / 127.0, sum: lanes.iter().map(|&sum| sum as i32).sum() }
     }
-}
-
-#[inline(always)]
-fn normed<S: Simd>(simd: S, x: &[f32; LANES], inverse: S::Vector, weight: &[f32; LANES]) -> S::Vector {
-    simd.mul(simd.mul(simd.load(x), inverse), simd.load(weight))
-}
-
-struct Norm<'a> {
-    x: &'a mut [f32],
-    columns: usize,
-    weight: &'a [f32],
-    eps: f32,
-}
-
-impl Kernel for Norm<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let inverse = simd.splat(inverse_rms(simd, self.x, self.columns, self.eps));
-        for (x, weight) in self.x.as_chunks_mut::<LANES>().0.iter_mut().zip(self.weight.as_chunks().0) {
-            simd.store(normed(simd, x, inverse, weight), x);
-        }
-    }
-}
-
-/// `1 / sqrt(mean(x²) + eps)`; the padding of `x` adds nothing to the sum.
-#[inline(always)]
-fn inverse_rms<S: Simd>(simd: S, x: &[f32], columns: usize, eps: f32) -> f32 {
-    let mut squares = [simd.splat(0.0); 4];
-    for x in x.as_chunks::<LANES>().0.chunks(4) {
-        for (square, x) in squares.iter_mut().zip(x) {
-            let x = simd.load(x);
-            *square = simd.mul_add(x, x, *square);
-        }
-    }
-    1.0 / (sum_four(simd, squares) / columns as f32 + eps).sqrt()
 }

@@ -1,8 +1,6 @@
 //! A small matrix of f32 with padded rows: what flows between the kernels.
 
-use std::io;
-
-use crate::memory::Buffer;
+use crate::memory::{Buffer, OutOfMemory};
 
 /// Rows are padded to this many elements: the height of a weight tile, and a multiple of the lanes.
 pub(super) const PADDING: usize = 32;
@@ -19,7 +17,7 @@ pub struct Rows {
 
 impl Rows {
     /// Room for `capacity` rows, none in use.
-    pub fn with_capacity(capacity: usize, columns: usize) -> io::Result<Self> {
+    pub fn with_capacity(capacity: usize, columns: usize) -> Result<Self, OutOfMemory> {
         let stride = columns.next_multiple_of(PADDING);
         Ok(Self { data: Buffer::zeroed(capacity * stride)?, rows: 0, columns, stride })
     }

@@ -5,7 +5,6 @@ use std::num::NonZeroUsize;
 use proptest::prelude::*;
 
 use super::*;
-use crate::checkpoint::Activation;
 use crate::pool::Pool;
 
 fn pool(threads: usize) -> Pool {

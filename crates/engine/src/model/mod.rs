@@ -1,14 +1,22 @@
 //! The BitNet b1.58 decoder: weights in the kernels' layout, and the forward pass from tokens to logits.
 
+mod float_matrix;
 mod footprint;
 mod forward;
 mod lm_head;
+mod output;
 mod profile;
+mod row;
+mod run;
+#[cfg(test)]
+mod tests;
 mod weights;
 mod work;
 
 pub use footprint::Footprint;
-pub use forward::{ForwardError, Inference, InferenceError, InferenceOptions, Logits, Row};
-pub use lm_head::HeadType;
+pub use forward::{Inference, InferenceOptions};
+pub use lm_head::LmHeadType;
 pub use profile::{Profile, Stage};
-pub use weights::{LoadError, Model};
+pub use row::Row;
+pub use run::{ForwardError, Run, Wanted};
+pub use weights::Model;

@@ -22,7 +22,7 @@ pub enum Stage {
     /// Down.
     Down,
     /// The logits.
-    Head,
+    LmHead,
 }
 
 impl Stage {
@@ -36,7 +36,7 @@ impl Stage {
         Self::AttentionOutput,
         Self::GateUp,
         Self::Down,
-        Self::Head,
+        Self::LmHead,
     ];
 
     /// A short name for tables.
@@ -51,7 +51,7 @@ impl Stage {
             Self::AttentionOutput => "attention output",
             Self::GateUp => "gate and up",
             Self::Down => "down",
-            Self::Head => "head",
+            Self::LmHead => "head",
         }
     }
 }

@@ -15,7 +15,7 @@ mod ternary;
 mod tests;
 
 pub use error::QuantError;
-pub use floats::{FloatRows, decode_row};
+pub use floats::{FloatRows, decoder};
 pub use ternary::TernaryRows;
 
 use crate::checkpoint::Tensor;

@@ -53,12 +53,6 @@ impl<'a> TernaryRows<'a> {
         self.tensor.rows
     }
 
-    /// Length of a row (inputs).
-    #[must_use]
-    pub fn columns(&self) -> usize {
-        self.tensor.columns
-    }
-
     /// As many rows from `first_row` on as `out` has room for, as −1, 0 and +1.
     pub fn unpack(&self, first_row: usize, out: &mut [i8]) -> Result<(), QuantError> {
         match self.tensor.tensor_type {

@@ -5,8 +5,7 @@ use super::candidates::{best_first, keep_mass, select_all, select_best, truncate
 use super::exponential::{below, exp};
 use super::penalties::Penalties;
 use super::random::Random;
-use crate::kernels::{Candidate, Demand};
-use crate::model::Logits;
+use crate::logits::{Candidate, Demand, Logits};
 
 /// More candidates than a search of the head usually finds: for them there is room from the beginning.
 const ROOM: usize = 4096;

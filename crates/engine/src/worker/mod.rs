@@ -221,7 +221,7 @@ impl Drop for Line {
 impl Thread {
     fn run(mut self) {
         while let Some(step) = self.wait_for_step() {
-            match self.inference.forward(&step.rows) {
+            match self.inference.forward_rows(&step.rows) {
                 Ok(()) => self.finish(&step),
                 Err(error) => self.abort(&step, &error.to_string()),
             }

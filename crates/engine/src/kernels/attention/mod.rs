@@ -7,33 +7,26 @@
 mod append;
 mod attend;
 mod page;
+mod places;
 mod softmax;
 #[cfg(test)]
 mod tests;
 
-use std::io;
 use std::ops::Range;
 
-pub use page::CacheType;
+pub use page::{BLOCK, CacheType};
+pub use places::{PageId, Places};
 
 use self::attend::Scratch;
 use self::page::{KvCache, Pages};
 use super::Isa;
 use super::rope::Angles;
 use super::rows::Rows;
+use crate::memory::OutOfMemory;
 use crate::pool::Pool;
 
 /// The largest head that fits the kernels' stack buffers.
 pub const MAX_HEAD_DIM: usize = 256;
-
-/// Where a row of a forward pass stands: its sequence and its position in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Which sequence of the cache.
-    pub slot: usize,
-    /// Position in the sequence, from 0.
-    pub position: usize,
-}
 
 /// Heads of a model.
 #[derive(Clone, Copy, Debug)]
@@ -66,26 +59,17 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// A cache for `slots` sequences of up to `context` positions.
-    ///
-    /// # Errors
-    /// When the system has no memory for it.
+    /// A cache of so many pages, each for [`BLOCK`] positions of a sequence.
     ///
     /// # Panics
     /// When a head is larger than [`MAX_HEAD_DIM`].
-    pub fn new(
-        shape: HeadShape,
-        layers: usize,
-        slots: usize,
-        context: usize,
-        kind: CacheType,
-    ) -> io::Result<Self> {
+    pub fn new(shape: HeadShape, layers: usize, pages: usize, kind: CacheType) -> Result<Self, OutOfMemory> {
         assert!(shape.head_dim <= MAX_HEAD_DIM, "heads of {} elements", shape.head_dim);
         let cache = match kind {
-            CacheType::F16 => KvCache::F16(Pages::new(shape, layers, slots, context)?),
-            CacheType::F32 => KvCache::F32(Pages::new(shape, layers, slots, context)?),
+            CacheType::F16 => KvCache::F16(Pages::new(shape, layers, pages)?),
+            CacheType::F32 => KvCache::F32(Pages::new(shape, layers, pages)?),
         };
-        Ok(Self { shape, cache, scratch: Scratch::new(shape, slots, context)? })
+        Ok(Self { shape, cache, scratch: Scratch::new(shape, pages)? })
     }
 
     /// Rotates queries and keys of `qkv` (`[rows, queries | keys | values]`) to their positions, and appends keys and values
@@ -97,7 +81,7 @@ impl Attention {
         layer: usize,
         qkv: &mut Rows,
         angles: &Angles,
-        places: &[Place],
+        places: &Places,
     ) {
         match &mut self.cache {
             KvCache::F16(pages) => append::append(pool, isa, self.shape, pages, layer, qkv, angles, places),
@@ -112,7 +96,7 @@ impl Attention {
         isa: Isa,
         layer: usize,
         qkv: &Rows,
-        places: &[Place],
+        places: &Places,
         out: &mut Rows,
     ) {
         match &self.cache {

@@ -1,22 +1,21 @@
-//! The KV cache: pages of 128 positions, laid out for the products that attention needs.
+//! The layout of a page of the KV cache: 128 positions, as the products of attention need them.
 //!
-//! A page holds one block of positions for all layers, so memory is touched only as far as sequences reach. For each layer
-//! and key-value head it has the keys as `[position / 32][head_dim][32 positions]` and the values as
+//! A page holds one block of positions for all layers, so memory is touched only as far as sequences reach. Which page holds which
+//! positions of which sequence is said by those who call. For each layer and key-value head a page has the keys as `[position / 32][head_dim][32 positions]` and the values as
 //! `[element / 32][position][32 elements]`: both products of attention then add multiples of rows of 32.
-
-use std::io;
 
 use bytemuck::Pod;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::{HeadShape, Place};
+use super::HeadShape;
+use super::places::PageId;
 use crate::kernels::disjoint::Disjoint;
 use crate::kernels::lanes::{LANES, Simd};
-use crate::memory::Buffer;
+use crate::memory::{Buffer, OutOfMemory};
 
 /// Positions of a page.
-pub(super) const BLOCK: usize = 128;
+pub const BLOCK: usize = 128;
 /// Length of the rows that the products work on: two registers of the widest instruction set.
 pub(super) const WIDTH: usize = 2 * LANES;
 
@@ -40,7 +39,7 @@ impl CacheType {
     }
 }
 
-/// Keys and values of all sequences.
+/// Keys and values of all pages.
 #[derive(Debug)]
 pub(super) enum KvCache {
     F16(Pages<f16>),
@@ -94,11 +93,9 @@ pub(super) struct Pages<E> {
     layout: Layout,
 }
 
-/// Where things are: pages of the first sequence, then those of the second, and so on; in a page layers, in a layer heads,
-/// in a head the keys, then the values.
+/// Where things are: page after page; in a page layers, in a layer heads, in a head the keys, then the values.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
-    pages_per_slot: usize,
     layers: usize,
     kv_heads: usize,
     head_dim: usize,
@@ -120,19 +117,19 @@ pub(super) struct Writer<'a, E> {
 }
 
 impl<E: Element> Pages<E> {
-    pub(super) fn new(shape: HeadShape, layers: usize, slots: usize, context: usize) -> io::Result<Self> {
-        let pages_per_slot = context.div_ceil(BLOCK);
-        let layout = Layout { pages_per_slot, layers, kv_heads: shape.kv_heads, head_dim: shape.head_dim };
-        let elements = [slots, pages_per_slot, layers, shape.kv_heads, layout.head_elements()]
+    pub(super) fn new(shape: HeadShape, layers: usize, pages: usize) -> Result<Self, OutOfMemory> {
+        let layout = Layout { layers, kv_heads: shape.kv_heads, head_dim: shape.head_dim };
+        // What overflows is refused like any other size that cannot be had.
+        let elements = [pages, layers, shape.kv_heads, layout.head_elements()]
             .into_iter()
-            .try_fold(1usize, usize::checked_mul)
-            .ok_or(io::ErrorKind::OutOfMemory)?;
+            .fold(1, usize::saturating_mul);
         Ok(Self { elements: Buffer::zeroed(elements)?, layout })
     }
 
-    /// Keys and values of `BLOCK` positions from `page * BLOCK` on.
-    pub(super) fn head(&self, slot: usize, page: usize, layer: usize, head: usize) -> Head<'_, E> {
-        let start = self.layout.start(slot, page, layer, head);
+    /// Keys and values of a page.
+    #[inline(always)]
+    pub(super) fn head(&self, page: PageId, layer: usize, head: usize) -> Head<'_, E> {
+        let start = self.layout.start(page, layer, head);
         let elements = &self.elements[start..start + self.layout.head_elements()];
         let (keys, values) = elements.split_at(self.layout.key_elements());
         Head { keys: keys.as_chunks().0, values: values.as_chunks().0 }
@@ -152,21 +149,26 @@ impl Layout {
         self.key_elements() + self.head_dim.next_multiple_of(WIDTH) * BLOCK
     }
 
-    fn start(self, slot: usize, page: usize, layer: usize, head: usize) -> usize {
-        let page = slot * self.pages_per_slot + page;
-        ((page * self.layers + layer) * self.kv_heads + head) * self.head_elements()
+    fn start(self, page: PageId, layer: usize, head: usize) -> usize {
+        ((page as usize * self.layers + layer) * self.kv_heads + head) * self.head_elements()
     }
 }
 
 impl<E: Element> Writer<'_, E> {
-    /// Stores a key.
+    /// Stores the key of a position in its page.
     ///
     /// # Safety
     /// No other thread uses this key.
     #[expect(unsafe_code, reason = "keys are stored in parallel")]
-    pub(super) unsafe fn store_key(&self, place: Place, layer: usize, head: usize, key: &[f32]) {
-        let start = self.layout.start(place.slot, place.position / BLOCK, layer, head);
-        let (group, lane) = (place.position % BLOCK / WIDTH, place.position % WIDTH);
+    pub(super) unsafe fn store_key(
+        &self,
+        (page, position): (PageId, usize),
+        layer: usize,
+        head: usize,
+        key: &[f32],
+    ) {
+        let start = self.layout.start(page, layer, head);
+        let (group, lane) = (position % BLOCK / WIDTH, position % WIDTH);
         let first = start + group * self.layout.head_dim * WIDTH + lane;
         for (first, key) in (first..).step_by(WIDTH * WIDTH).zip(key.chunks(WIDTH)) {
             let values = E::convert(key);
@@ -178,14 +180,20 @@ impl<E: Element> Writer<'_, E> {
         }
     }
 
-    /// Stores a value.
+    /// Stores the value of a position in its page.
     ///
     /// # Safety
     /// No other thread uses this value.
     #[expect(unsafe_code, reason = "values are stored in parallel")]
-    pub(super) unsafe fn store_value(&self, place: Place, layer: usize, head: usize, value: &[f32]) {
-        let start = self.layout.start(place.slot, place.position / BLOCK, layer, head);
-        let first = start + self.layout.key_elements() + place.position % BLOCK * WIDTH;
+    pub(super) unsafe fn store_value(
+        &self,
+        (page, position): (PageId, usize),
+        layer: usize,
+        head: usize,
+        value: &[f32],
+    ) {
+        let start = self.layout.start(page, layer, head);
+        let first = start + self.layout.key_elements() + position % BLOCK * WIDTH;
         for (row, value) in (first..).step_by(BLOCK * WIDTH).zip(value.chunks(WIDTH)) {
             // SAFETY: by the caller's promise; the rows between belong to other values.
             let row = unsafe { self.elements.part(row..row + value.len()) };

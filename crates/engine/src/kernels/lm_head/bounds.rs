@@ -1,9 +1,9 @@
 //! Between which numbers logits lie.
 
+use super::ShortCopy;
 use super::copies::{Group, IntMatrix};
 use super::products::estimates;
 use super::wide::Wide;
-use super::{Searchable, ShortCopy};
 use crate::kernels::Isa;
 use crate::kernels::disjoint::Disjoint;
 use crate::kernels::isa::Kernel;
@@ -33,8 +33,8 @@ impl Bounds {
 }
 
 /// Bounds of all logits, for each sixteen rows.
-pub(super) fn bound(pool: &mut Pool, isa: Isa, head: Searchable<'_>, x: &Wide, out: &mut Vec<Bounds>) {
-    match head.copy {
+pub(super) fn bound(pool: &mut Pool, isa: Isa, copy: ShortCopy<'_>, x: &Wide, out: &mut Vec<Bounds>) {
+    match copy {
         ShortCopy::Int8(copy) => bound_by(pool, isa, copy, 1.0, x, out),
         ShortCopy::Int4(copy) => {
             bound_by(pool, isa, copy, DEVIATIONS / (copy.columns as f64).sqrt(), x, out);

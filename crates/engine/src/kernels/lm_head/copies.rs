@@ -1,16 +1,16 @@
-//! A matrix in 8 or 4 bits, made once at load.
+//! Copies of a matrix in 8 or 4 bits, made once at load.
+//!
+//! Rows of floats flow in, each gets a scale and codes. Codes lie in memory as half bytes, one or two for each element, so that one
+//! kernel multiplies both. What a copy leaves out is measured for each row, for the [search](super::select) that wants to know
+//! how far a product can be from the row's own.
 
-use std::io;
-
-use super::float_matrix::FloatMatrix;
 use super::nibbles::{NIBBLE_COLUMNS, NibbleTile};
 use super::round::{Measured, Quantize};
 use crate::kernels::Isa;
 use crate::kernels::disjoint::Disjoint;
 use crate::kernels::lanes::LANES;
-use crate::memory::Buffer;
+use crate::memory::{Buffer, OutOfMemory};
 use crate::pool::Pool;
-use crate::quant::QuantError;
 
 /// `[rows, columns]` in codes of so many half bytes, with a scale for each row.
 #[derive(Debug)]
@@ -43,31 +43,19 @@ unsafe impl bytemuck::Zeroable for Group {}
 #[expect(unsafe_code, reason = "plain floats")]
 unsafe impl bytemuck::Pod for Group {}
 
-/// The system has no memory for the matrix, or its rows could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum IntMatrixError {
-    /// No memory.
-    #[error("cannot reserve memory for the output head in {bits} bits")]
-    Memory {
-        /// Of a code.
-        bits: usize,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// The rows could not be read.
-    #[error(transparent)]
-    Quant(#[from] QuantError),
-}
-
 impl<const NIBBLES: usize> IntMatrix<NIBBLES> {
-    /// Rounds a matrix. No more than sixteen rows a thread are held as floats.
-    pub fn round(pool: &mut Pool, isa: Isa, exact: &FloatMatrix) -> Result<Self, IntMatrixError> {
-        let (rows, columns) = (exact.rows, exact.columns);
-        let memory = |source| IntMatrixError::Memory { bits: 4 * NIBBLES, source };
+    /// Rounds a matrix of this shape: `read` writes as many of its rows, from the given one on, as there is room for.
+    /// No more than sixteen rows a thread are held as floats.
+    pub fn round<E: From<OutOfMemory> + Send>(
+        pool: &mut Pool,
+        isa: Isa,
+        [rows, columns]: [usize; 2],
+        read: impl Fn(usize, &mut [f32]) -> Result<(), E> + Sync,
+    ) -> Result<Self, E> {
         let groups = rows.div_ceil(LANES);
         let group_tiles = NIBBLES * columns.div_ceil(NIBBLE_COLUMNS);
-        let mut tiles = Buffer::<NibbleTile>::zeroed(groups * group_tiles).map_err(memory)?;
-        let mut about = Buffer::<Group>::zeroed(groups).map_err(memory)?;
+        let mut tiles = Buffer::<NibbleTile>::zeroed(groups * group_tiles)?;
+        let mut about = Buffer::<Group>::zeroed(groups)?;
         let shared = (Disjoint::new(&mut tiles), Disjoint::new(&mut about));
         pool.try_run_ranges(groups, |range| {
             let padded = columns.next_multiple_of(LANES);
@@ -76,7 +64,7 @@ impl<const NIBBLES: usize> IntMatrix<NIBBLES> {
             for group in range {
                 let count = LANES.min(rows - group * LANES);
                 let values = &mut values[..count * columns];
-                exact.rows_from(group * LANES, values)?;
+                read(group * LANES, values)?;
                 // SAFETY: each group belongs to one range.
                 #[expect(unsafe_code, reason = "groups are rounded in parallel")]
                 let (tiles, about) = unsafe {
@@ -91,15 +79,9 @@ impl<const NIBBLES: usize> IntMatrix<NIBBLES> {
                     store::<NIBBLES>(row, &levels, tiles);
                 }
             }
-            Ok::<_, QuantError>(())
+            Ok::<_, E>(())
         })?;
         Ok(Self { tiles, groups: about, rows, columns })
-    }
-
-    /// Number of rows: the vocabulary.
-    #[must_use]
-    pub fn rows(&self) -> usize {
-        self.rows
     }
 
     /// The codes, for measuring how fast they can be read.

@@ -1,65 +1,195 @@
-//! Logits from float rows: products in one fixed order, wherever the rows are.
+//! Rows of floats in the encoding of the file, and their products in one fixed order.
+//!
+//! Whether the rows are a whole matrix or some that were just read makes no difference to the bits.
 
 use std::ops::Range;
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
-use super::float_matrix::{FloatMatrix, Room, SEGMENT};
-use crate::gguf::TensorType;
 use crate::kernels::Isa;
 use crate::kernels::disjoint::Disjoint;
 use crate::kernels::isa::Kernel;
 use crate::kernels::lanes::{LANES, Simd, sum_four};
 use crate::kernels::rows::Rows;
+use crate::logits::Candidate;
 use crate::pool::Pool;
-use crate::quant::{QuantError, decode_row};
 
-/// Tokens that a row is multiplied with at a time, so that a row in the file is not read for each.
+/// Elements of a row that are decoded at a time: a multiple of the elements of every block.
+const SEGMENT: usize = 256;
+/// Tokens that a row is multiplied with at a time, so that each row passes through the caches only once for all of them.
 const TOKENS_AT_ONCE: usize = 16;
 
-/// `out[t][row] = matrix[row] · x[t]`; x: `[tokens, columns]`, out: `[tokens, rows]` without padding. An error when the matrix is
-/// in a file that cannot be read.
+/// How the elements of a row are stored.
+#[derive(Clone, Copy, Debug)]
+pub enum Encoding {
+    /// Half precision, which is multiplied as it is.
+    F16,
+    /// Blocks of so many `elements`, a divisor of 256, in so many `bytes`. `decode` takes whole blocks.
+    Blocks { elements: usize, bytes: usize, decode: fn(&[u8], &mut [f32]) },
+}
+
+impl Encoding {
+    /// Bytes of a row of so many columns, which are whole blocks.
+    #[must_use]
+    pub fn row_bytes(self, columns: usize) -> usize {
+        match self {
+            Self::F16 => columns * size_of::<f16>(),
+            Self::Blocks { elements, bytes, .. } => columns / elements * bytes,
+        }
+    }
+
+    /// Whole rows as f32.
+    pub fn decode(self, bytes: &[u8], out: &mut [f32]) {
+        match self {
+            Self::F16 => bytemuck::cast_slice::<u8, f16>(bytes).convert_to_f32_slice(out),
+            Self::Blocks { decode, .. } => decode(bytes, out),
+        }
+    }
+}
+
+/// `[rows, columns]` in some encoding: a view, cheap to copy.
+#[derive(Clone, Copy, Debug)]
+pub struct EncodedRows<'a> {
+    elements: Elements<'a>,
+    columns: usize,
+    /// Halves or bytes of a row.
+    stride: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Elements<'a> {
+    Halves(&'a [f16]),
+    Blocks { bytes: &'a [u8], segment: usize, decode: fn(&[u8], &mut [f32]) },
+}
+
+impl<'a> EncodedRows<'a> {
+    /// # Panics
+    /// When the bytes are not whole rows, blocks do not divide a segment, or halves are not aligned.
+    #[must_use]
+    pub fn new(bytes: &'a [u8], columns: usize, encoding: Encoding) -> Self {
+        let row_bytes = encoding.row_bytes(columns);
+        assert!(bytes.len().is_multiple_of(row_bytes), "whole rows of {row_bytes} bytes");
+        match encoding {
+            Encoding::F16 => {
+                Self { elements: Elements::Halves(bytemuck::cast_slice(bytes)), columns, stride: columns }
+            }
+            Encoding::Blocks { elements, bytes: block_bytes, decode } => {
+                assert!(SEGMENT.is_multiple_of(elements), "blocks of {elements} elements");
+                let segment = SEGMENT / elements * block_bytes;
+                Self { elements: Elements::Blocks { bytes, segment, decode }, columns, stride: row_bytes }
+            }
+        }
+    }
+
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        match self.elements {
+            Elements::Halves(halves) => halves.len() / self.stride,
+            Elements::Blocks { bytes, .. } => bytes.len() / self.stride,
+        }
+    }
+
+    /// Adds the products of a row with the padded row `x` to four sums of sixteen lanes: chunk `i` of sixteen elements to sum `i % 4`.
+    /// Sums come and go by value, so that they stay in registers.
+    #[inline(always)]
+    fn add_products<S: Simd>(self, simd: S, row: usize, x: &[f32], sums: [S::Vector; 4]) -> [S::Vector; 4] {
+        let x = x.as_chunks::<LANES>().0;
+        let range = row * self.stride..(row + 1) * self.stride;
+        match self.elements {
+            Elements::Halves(halves) => add_halves(simd, &halves[range], x, sums),
+            Elements::Blocks { bytes, segment, decode } => {
+                let mut sums = sums;
+                let mut left = self.columns;
+                for (bytes, x) in bytes[range].chunks(segment).zip(x.chunks(SEGMENT / LANES)) {
+                    let mut decoded = [0.0; SEGMENT];
+                    decode(bytes, &mut decoded[..left.min(SEGMENT)]);
+                    left = left.saturating_sub(SEGMENT);
+                    for (chunks, x) in decoded.as_chunks::<LANES>().0.chunks(4).zip(x.chunks(4)) {
+                        for ((chunk, x), sum) in chunks.iter().zip(x).zip(&mut sums) {
+                            *sum = simd.mul_add(simd.load(chunk), simd.load(x), *sum);
+                        }
+                    }
+                }
+                sums
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn add_halves<S: Simd>(simd: S, row: &[f16], x: &[[f32; LANES]], mut sums: [S::Vector; 4]) -> [S::Vector; 4] {
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    let (fours, chunks) = chunks.as_chunks::<4>();
+    for (chunks, x) in fours.iter().zip(x.as_chunks::<4>().0) {
+        for i in 0..4 {
+            sums[i] = simd.mul_add(simd.load_f16(&chunks[i]), simd.load(&x[i]), sums[i]);
+        }
+    }
+    let mut last = [f16::ZERO; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    let after = &x[4 * fours.len()..];
+    // With an index that is not constant, the sums would be in memory in the loop above as well.
+    for i in 0..4 {
+        if i < chunks.len() {
+            sums[i] = simd.mul_add(simd.load_f16(&chunks[i]), simd.load(&after[i]), sums[i]);
+        } else if i == chunks.len() && !rest.is_empty() {
+            sums[i] = simd.mul_add(simd.load_f16(&last), simd.load(&after[i]), sums[i]);
+        }
+    }
+    sums
+}
+
+/// `out[t][place + r] = rows[r] · x[t]` for some `tokens` of `x`, which is `[tokens, columns]`; out: as many rows as tokens, without
+/// padding. `rows` may be a part of a matrix: `place` is where it begins.
 ///
 /// # Panics
 /// When the shapes differ.
 pub fn logits(
     pool: &mut Pool,
     isa: Isa,
-    matrix: &FloatMatrix,
-    x: &Rows,
+    rows: EncodedRows<'_>,
+    (x, tokens): (&Rows, Range<usize>),
+    place: usize,
     out: &mut [f32],
-) -> Result<(), QuantError> {
-    assert_eq!((x.columns(), out.len()), (matrix.columns, x.rows() * matrix.rows), "shapes of the head");
+) {
+    let stride = out.len() / tokens.len().max(1);
+    assert!(out.len().is_multiple_of(tokens.len().max(1)), "whole rows of logits");
+    assert!(x.columns() == rows.columns && place + rows.rows() <= stride, "shapes of lm_head");
     let out = Disjoint::new(out);
-    pool.try_run_ranges(matrix.rows, |rows| isa.run(Logits { matrix, rows, x, out: &out }))
+    pool.run_ranges(rows.rows(), |range| {
+        isa.run(Logits { rows, range, x, tokens: tokens.clone(), place, stride, out: &out });
+    });
 }
 
 struct Logits<'a> {
-    matrix: &'a FloatMatrix,
-    rows: Range<usize>,
+    rows: EncodedRows<'a>,
+    range: Range<usize>,
     x: &'a Rows,
+    tokens: Range<usize>,
+    place: usize,
+    stride: usize,
     out: &'a Disjoint<'a, f32>,
 }
 
 impl Kernel for Logits<'_> {
-    type Output = Result<(), QuantError>;
+    type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> Self::Output {
-        let Self { matrix, rows, x, out } = self;
-        let mut room = Room::new();
+    fn run<S: Simd>(self, simd: S) {
+        let Self { rows, range, x, tokens, place, stride, out } = self;
         let mut products = [0.0; TOKENS_AT_ONCE];
-        for first in (0..x.rows()).step_by(TOKENS_AT_ONCE) {
-            let tokens = first..x.rows().min(first + TOKENS_AT_ONCE);
-            for row in rows.clone() {
-                let products = &mut products[..tokens.len()];
+        for first in tokens.clone().step_by(TOKENS_AT_ONCE) {
+            let some = first..tokens.end.min(first + TOKENS_AT_ONCE);
+            for row in range.clone() {
+                let products = &mut products[..some.len()];
                 if let [product] = products {
-                    *product = row_product(simd, matrix, row, x.padded(first), &mut room)?;
+                    *product = row_product(simd, rows, row, x.padded(first));
                 } else {
-                    row_products(simd, matrix, row, x, tokens.clone(), products, &mut room)?;
+                    row_products(simd, rows, row, x, some.clone(), products);
                 }
-                for (&product, token) in products.iter().zip(tokens.clone()) {
-                    let place = token * matrix.rows + row;
+                for (&product, token) in products.iter().zip(some.clone()) {
+                    let place = (token - tokens.start) * stride + place + row;
                     // SAFETY: each range of rows is the work of one piece.
                     #[expect(unsafe_code, reason = "rows are multiplied in parallel")]
                     let out = unsafe { out.part(place..place + 1) };
@@ -67,156 +197,81 @@ impl Kernel for Logits<'_> {
                 }
             }
         }
-        Ok(())
     }
 }
 
-/// The product of one row with the padded row `x`, in four sums of sixteen lanes: chunk `i` of sixteen elements is added to sum `i % 4`.
+/// The product of one row with the padded row `x`.
 #[inline(always)]
-pub(super) fn row_product<S: Simd>(
-    simd: S,
-    matrix: &FloatMatrix,
-    row: usize,
-    x: &[f32],
-    room: &mut Room,
-) -> Result<f32, QuantError> {
-    let mut sums = [simd.splat(0.0); 4];
-    let (mut start, mut column) = (0, 0);
-    while start < matrix.row_bytes {
-        let part = matrix.part_of_row(row, start, room)?;
-        sums = add_products(simd, matrix, part, &x[column..], sums);
-        (start, column) = matrix.after(start, part);
-    }
-    Ok(sum_four(simd, sums))
+fn row_product<S: Simd>(simd: S, rows: EncodedRows<'_>, row: usize, x: &[f32]) -> f32 {
+    sum_four(simd, rows.add_products(simd, row, x, [simd.splat(0.0); 4]))
 }
 
 /// The same with several tokens.
 #[inline(always)]
 fn row_products<S: Simd>(
     simd: S,
-    matrix: &FloatMatrix,
+    rows: EncodedRows<'_>,
     row: usize,
     x: &Rows,
     tokens: Range<usize>,
     out: &mut [f32],
-    room: &mut Room,
-) -> Result<(), QuantError> {
-    let mut sums = [[simd.splat(0.0); 4]; TOKENS_AT_ONCE];
-    let (mut start, mut column) = (0, 0);
-    while start < matrix.row_bytes {
-        let part = matrix.part_of_row(row, start, room)?;
-        for (token, sums) in tokens.clone().zip(&mut sums) {
-            *sums = add_products(simd, matrix, part, &x.padded(token)[column..], *sums);
-        }
-        (start, column) = matrix.after(start, part);
+) {
+    for (out, token) in out.iter_mut().zip(tokens) {
+        *out = row_product(simd, rows, row, x.padded(token));
     }
-    for (out, sums) in out.iter_mut().zip(sums) {
-        *out = sum_four(simd, sums);
-    }
-    Ok(())
 }
 
-/// Adds the products of part of a row, which begins with a whole segment; `x` begins with the same column. Sums come and go by
-/// value, so that they stay in registers.
-#[inline(always)]
-fn add_products<S: Simd>(
-    simd: S,
-    matrix: &FloatMatrix,
-    part: &[u8],
+/// Which row belongs to a candidate.
+#[derive(Clone, Copy, Debug)]
+pub enum RowOf {
+    /// The one that has its id: the rows are the whole matrix.
+    Id,
+    /// The one in its place: the rows were read for the candidates.
+    Place,
+}
+
+/// Computes the logits of candidates; x: a padded row.
+///
+/// # Panics
+/// When a candidate has no row.
+pub fn candidate_logits(
+    pool: &mut Pool,
+    isa: Isa,
+    rows: EncodedRows<'_>,
+    row_of: RowOf,
     x: &[f32],
-    mut sums: [S::Vector; 4],
-) -> [S::Vector; 4] {
-    let x = x.as_chunks::<LANES>().0;
-    if let (TensorType::F16, Ok(row)) = (matrix.tensor_type, bytemuck::try_cast_slice::<u8, f16>(part)) {
-        let (chunks, rest) = row.as_chunks::<LANES>();
-        let (fours, chunks) = chunks.as_chunks::<4>();
-        for (chunks, x) in fours.iter().zip(x.as_chunks::<4>().0) {
-            for i in 0..4 {
-                sums[i] = simd.mul_add(simd.load_f16(&chunks[i]), simd.load(&x[i]), sums[i]);
-            }
-        }
-        let mut last = [f16::ZERO; LANES];
-        last[..rest.len()].copy_from_slice(rest);
-        let after = &x[4 * fours.len()..];
-        // With an index that is not constant, the sums would be in memory in the loop above as well.
-        for i in 0..4 {
-            if i < chunks.len() {
-                sums[i] = simd.mul_add(simd.load_f16(&chunks[i]), simd.load(&after[i]), sums[i]);
-            } else if i == chunks.len() && !rest.is_empty() {
-                sums[i] = simd.mul_add(simd.load_f16(&last), simd.load(&after[i]), sums[i]);
-            }
-        }
-        return sums;
-    }
-    let (block_elements, block_bytes) = matrix.tensor_type.block();
-    for (bytes, x) in part.chunks(matrix.segment_bytes()).zip(x.chunks(SEGMENT / LANES)) {
-        let mut decoded = [0.0; SEGMENT];
-        let elements = bytes.len() / block_bytes * block_elements;
-        // Cannot fail: type and lengths were checked. A row of NaN would show it if it did.
-        if decode_row(matrix.tensor_type, bytes, &mut decoded[..elements]).is_err() {
-            return [simd.splat(f32::NAN); 4];
-        }
-        for (chunks, x) in decoded.as_chunks::<LANES>().0.chunks(4).zip(x.chunks(4)) {
-            for ((chunk, x), sum) in chunks.iter().zip(x).zip(&mut sums) {
-                *sum = simd.mul_add(simd.load(chunk), simd.load(x), *sum);
-            }
-        }
-    }
-    sums
+    candidates: &mut [Candidate],
+) {
+    let count = candidates.len();
+    let candidates = Disjoint::new(candidates);
+    pool.run_ranges(count, |range| {
+        let first = range.start;
+        // SAFETY: each candidate belongs to one range.
+        #[expect(unsafe_code, reason = "candidates are computed in parallel")]
+        let candidates = unsafe { candidates.part(range) };
+        isa.run(CandidateLogits { rows, row_of, x, first, candidates });
+    });
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::checkpoint::Checkpoint;
-    use crate::checkpoint::tests::small_model;
-    use crate::kernels::lm_head::tests::copies::{Noise, normal, pool, rows};
+struct CandidateLogits<'a> {
+    rows: EncodedRows<'a>,
+    row_of: RowOf,
+    x: &'a [f32],
+    first: usize,
+    candidates: &'a mut [Candidate],
+}
 
-    const ROWS: usize = 37;
+impl Kernel for CandidateLogits<'_> {
+    type Output = ();
 
-    /// A file with the matrix `w` of ordinary numbers.
-    fn file(type_id: u32, columns: usize) -> Checkpoint {
-        let noise = &mut Noise(21);
-        let mut data = Vec::new();
-        let count = ROWS * columns;
-        match type_id {
-            0 => normal(noise, count).iter().for_each(|x| data.extend(x.to_le_bytes())),
-            1 => normal(noise, count).iter().for_each(|&x| data.extend(f16::from_f32(x).to_le_bytes())),
-            _ => (0..count / 32).for_each(|_| {
-                data.extend(f16::from_f32(0.01).to_le_bytes());
-                data.extend((0..32).map(|_| (noise.next() * 127.0) as i8 as u8));
-            }),
-        }
-        let file = small_model("bitnet").tensor("w", &[columns as u64, ROWS as u64], type_id, data);
-        Checkpoint::from_bytes(file.bytes().into()).unwrap()
-    }
-
-    #[test]
-    fn rows_in_the_file_have_the_logits_of_rows_in_memory_however_long_they_are() {
-        for (type_id, columns) in [(0, 70), (0, 9_003), (1, 70), (1, 20_010), (8, 64), (8, 16_032)] {
-            let checkpoint = file(type_id, columns);
-            let tensor = checkpoint.tensor("w").unwrap();
-            let in_memory = FloatMatrix::load(&mut pool(2), tensor).unwrap();
-            let in_file = FloatMatrix::in_file(tensor).unwrap();
-            assert!(in_file.as_bytes().is_empty() && in_memory.as_bytes().len() as u64 == tensor.bytes());
-            let (mut a, mut b) = (vec![0.0; columns], vec![1.0; columns]);
-            for row in 0..ROWS {
-                in_memory.rows_from(row, &mut a).unwrap();
-                in_file.rows_from(row, &mut b).unwrap();
-                assert!(a == b, "type {type_id}, row {row}");
-            }
-            for tokens in [1, TOKENS_AT_ONCE, TOKENS_AT_ONCE + 1, TOKENS_AT_ONCE + 3] {
-                let x = rows(columns, &normal(&mut Noise(22), tokens * columns));
-                for isa in Isa::available() {
-                    let [expected, found] = [(&in_memory, 1), (&in_file, 3)].map(|(matrix, threads)| {
-                        let mut out = vec![f32::NAN; tokens * ROWS];
-                        logits(&mut pool(threads), isa, matrix, &x, &mut out).unwrap();
-                        out
-                    });
-                    assert!(expected.iter().all(|logit| logit.is_finite()));
-                    assert!(found == expected, "type {type_id}, {columns} columns, {tokens} tokens, {isa}");
-                }
-            }
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        for (place, candidate) in (self.first..).zip(self.candidates) {
+            let row = match self.row_of {
+                RowOf::Id => candidate.id as usize,
+                RowOf::Place => place,
+            };
+            candidate.logit = row_product(simd, self.rows, row, self.x);
         }
     }
 }

@@ -48,8 +48,8 @@ fn half_products<S: Simd>(simd: S, tiles: &[NibbleTile], x: &[WideQuad]) -> [f64
     products
 }
 
-/// `out[t][row] = matrix[row] · x[t]`; x: `[tokens, columns]`, out: `[tokens, rows]` without padding. What is in `wide` does not
-/// matter: it is kept for its memory.
+/// `out[t][row] = matrix[row] · x[t]` for some `tokens` of `x`, which is `[tokens, columns]`; out: as many rows as tokens, without
+/// padding. What is in `wide` does not matter: it is kept for its memory.
 ///
 /// # Panics
 /// When the shapes differ.
@@ -57,15 +57,15 @@ pub fn int8_logits(
     pool: &mut Pool,
     isa: Isa,
     matrix: &Int8Matrix,
-    x: &Rows,
+    (x, tokens): (&Rows, Range<usize>),
     wide: &mut Vec<Wide>,
     out: &mut [f32],
 ) {
-    let shapes_fit = (x.columns(), out.len()) == (matrix.columns, x.rows() * matrix.rows);
-    assert!(shapes_fit, "shapes of the head");
-    wide.resize_with(x.rows().max(wide.len()), Wide::default);
-    let wide = &mut wide[..x.rows()];
-    for (token, wide) in wide.iter_mut().enumerate() {
+    let shapes_fit = (x.columns(), out.len()) == (matrix.columns, tokens.len() * matrix.rows);
+    assert!(shapes_fit, "shapes of lm_head");
+    wide.resize_with(tokens.len().max(wide.len()), Wide::default);
+    let wide = &mut wide[..tokens.len()];
+    for (token, wide) in tokens.zip(&mut *wide) {
         wide.set(x.row(token));
     }
     let out = Disjoint::new(out);

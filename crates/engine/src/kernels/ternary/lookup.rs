@@ -9,10 +9,11 @@
 
 use std::ops::Range;
 
-use super::gemm::{LINE, Product};
-use super::{BLOCK_TOKENS, QUADS, Quad, TILE_COLUMNS, TILE_ROWS, Tile};
+use super::epilogue::Product;
+use super::tile::{BLOCK_TOKENS, QUADS, Quad, TILE_COLUMNS, TILE_ROWS, Tile};
 use crate::kernels::isa::Kernel;
 use crate::kernels::lanes::Simd;
+use crate::kernels::prefetch::LINE;
 use crate::kernels::quantize::Activations;
 
 /// Tokens whose sums lie side by side: a cache line of 16-bit sums.

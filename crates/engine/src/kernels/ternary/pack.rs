@@ -1,13 +1,9 @@
 //! A ternary matrix in the kernels' layout, packed once at load.
 
-use std::io;
-use std::sync::{Mutex, PoisonError};
-
-use super::{TILE_COLUMNS, TILE_ROWS, Tile};
+use super::tile::{TILE_COLUMNS, TILE_ROWS, Tile};
 use crate::kernels::disjoint::Disjoint;
-use crate::memory::Buffer;
+use crate::memory::{Buffer, OutOfMemory};
 use crate::pool::Pool;
-use crate::quant::{QuantError, TernaryRows};
 
 /// Columns at which no sum of any kernel can overflow 32 bits, whatever weights and activations are: see `avx512`.
 pub const MAX_COLUMNS: usize = 1 << 18;
@@ -29,29 +25,25 @@ pub struct TernaryMatrix {
     scales: Vec<f32>,
 }
 
-/// Why weights could not be packed.
-#[derive(Debug, thiserror::Error)]
-pub enum PackError {
-    /// The file's tensor could not be read or decoded.
-    #[error(transparent)]
-    Quant(#[from] QuantError),
-    /// The system has no memory for the packed weights.
-    #[error("cannot reserve memory for {bytes} bytes of weights")]
-    Memory {
-        /// Size of the packed matrix.
-        bytes: usize,
-        /// The system's answer.
-        source: io::Error,
-    },
+/// A matrix of weights that is read, row by row, to be packed.
+pub trait TernarySource: Sync {
+    type Error: From<OutOfMemory> + Send;
+
+    fn rows(&self) -> usize;
+
+    /// What every weight is to be multiplied with.
+    fn scale(&self) -> f32;
+
+    /// Writes as many whole rows from `first` on as `out` has room for, as -1, 0 and +1.
+    fn read(&self, first: usize, out: &mut [i8]) -> Result<(), Self::Error>;
 }
 
 impl TernaryMatrix {
-    /// Stacks matrices one below the other: the outputs of `parts[1]` follow those of `parts[0]`.
-    /// A part's second element multiplies its outputs, beyond its own scale.
-    pub fn stack(pool: &mut Pool, parts: &[(TernaryRows<'_>, f32)]) -> Result<Self, PackError> {
-        let rows = parts.iter().map(|(part, _)| part.rows()).sum();
-        Self::gather(pool, parts, rows, |mut row| {
-            for (index, (part, _)) in parts.iter().enumerate() {
+    /// Stacks matrices of `columns` inputs one below the other: the outputs of `parts[1]` follow those of `parts[0]`.
+    pub fn stack<S: TernarySource>(pool: &mut Pool, columns: usize, parts: &[S]) -> Result<Self, S::Error> {
+        let rows = parts.iter().map(TernarySource::rows).sum();
+        Self::pack(pool, columns, parts, rows, |mut row| {
+            for (index, part) in parts.iter().enumerate() {
                 if row < part.rows() {
                     return Some((index, row));
                 }
@@ -62,15 +54,19 @@ impl TernaryMatrix {
     }
 
     /// Interleaves two matrices by sixteen rows, so that a tile holds the same rows of both.
-    pub fn interleave(pool: &mut Pool, parts: &[(TernaryRows<'_>, f32); 2]) -> Result<Self, PackError> {
-        let rows = parts[0].0.rows();
-        Self::gather(pool, parts, rows.next_multiple_of(HALF) * 2, |row| {
+    pub fn interleave<S: TernarySource>(
+        pool: &mut Pool,
+        columns: usize,
+        parts: &[S; 2],
+    ) -> Result<Self, S::Error> {
+        let rows = parts[0].rows();
+        Self::pack(pool, columns, parts, rows.next_multiple_of(HALF) * 2, |row| {
             let source = row / TILE_ROWS * HALF + row % HALF;
             (source < rows).then_some((row / HALF % 2, source))
         })
     }
 
-    /// Packs weights -1, 0 and +1 from memory; weights: `[rows, columns]`.
+    /// Packs weights -1, 0 and +1 that are in memory; weights: `[rows, columns]`.
     ///
     /// # Panics
     /// When the weights are not whole rows.
@@ -79,62 +75,28 @@ impl TernaryMatrix {
         weights: &[i8],
         columns: usize,
         scale: f32,
-    ) -> Result<Self, PackError> {
+    ) -> Result<Self, OutOfMemory> {
         assert!(weights.len().is_multiple_of(columns), "whole rows");
-        let rows = weights.len() / columns;
-        Self::pack(pool, columns, (0..rows).map(|_| scale).collect(), |first, out| {
-            let weights = &weights[weights.len().min(first * columns)..];
-            let known = weights.len().min(out.len());
-            out[..known].copy_from_slice(&weights[..known]);
-            out[known..].fill(0);
-            Ok(())
-        })
+        Self::stack(pool, columns, &[InMemory { weights, columns, scale }])
     }
 
     /// Packs rows of several parts, in the order that `source` gives: for each row its part and its row there.
-    fn gather(
-        pool: &mut Pool,
-        parts: &[(TernaryRows<'_>, f32)],
-        rows: usize,
-        source: impl Fn(usize) -> Option<(usize, usize)> + Sync,
-    ) -> Result<Self, PackError> {
-        let columns = parts.first().map_or(0, |(part, _)| part.columns());
-        let scale = |row| source(row).map_or(0.0, |(part, _)| parts[part].0.scale() * parts[part].1);
-        Self::pack(pool, columns, (0..rows).map(scale).collect(), |first, out| {
-            let mut row = 0;
-            while row < HALF {
-                let Some((part, start)) = source(first + row) else {
-                    out[row * columns..].fill(0);
-                    return Ok(());
-                };
-                // Neighbours in the same part are read at once.
-                let follows = |&next: &usize| source(first + next) == Some((part, start + next - row));
-                let end = row + 1 + (row + 1..HALF).take_while(follows).count();
-                parts[part].0.unpack(start, &mut out[row * columns..end * columns])?;
-                row = end;
-            }
-            Ok(())
-        })
-    }
-
-    /// `fill(first, out)` writes the sixteen rows from `first` on, zeros where there are none.
-    fn pack(
+    fn pack<S: TernarySource>(
         pool: &mut Pool,
         columns: usize,
-        mut scales: Vec<f32>,
-        fill: impl Fn(usize, &mut [i8]) -> Result<(), QuantError> + Sync,
-    ) -> Result<Self, PackError> {
-        let rows = scales.len();
+        parts: &[S],
+        rows: usize,
+        source: impl Fn(usize) -> Option<(usize, usize)> + Sync,
+    ) -> Result<Self, S::Error> {
         let row_tiles = columns.div_ceil(TILE_COLUMNS);
         let tile_rows = rows.div_ceil(TILE_ROWS);
-        let count = tile_rows * row_tiles;
-        let mut tiles = Buffer::<Tile>::zeroed(count)
-            .map_err(|source| PackError::Memory { bytes: count * size_of::<Tile>(), source })?;
+        let mut tiles = Buffer::<Tile>::zeroed(tile_rows * row_tiles)?;
+        let scale = |row| source(row).map_or(0.0, |(part, _)| parts[part].scale());
+        let mut scales: Vec<f32> = (0..rows).map(scale).collect();
         scales.resize(tile_rows * TILE_ROWS, 0.0);
 
-        let failure = Mutex::new(None);
         let shared = Disjoint::new(&mut tiles);
-        pool.run_ranges(tile_rows, |range| {
+        pool.try_run_ranges(tile_rows, |range| {
             let mut weights = vec![0i8; HALF * columns];
             let mut padded = vec![0i8; row_tiles * TILE_COLUMNS];
             for tile_row in range {
@@ -142,10 +104,8 @@ impl TernaryMatrix {
                 #[expect(unsafe_code, reason = "rows of tiles are packed in parallel")]
                 let tiles = unsafe { shared.part(tile_row * row_tiles..(tile_row + 1) * row_tiles) };
                 for half in 0..2 {
-                    if let Err(error) = fill(tile_row * TILE_ROWS + half * HALF, &mut weights) {
-                        *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                        return;
-                    }
+                    let first = tile_row * TILE_ROWS + half * HALF;
+                    read_half(columns, parts, &source, first, &mut weights)?;
                     for (row, weights) in weights.chunks(columns).enumerate() {
                         padded[..columns].copy_from_slice(weights);
                         for (tile, weights) in tiles.iter_mut().zip(padded.as_chunks().0) {
@@ -154,11 +114,9 @@ impl TernaryMatrix {
                     }
                 }
             }
-        });
-        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(error.into()),
-            None => Ok(Self { tiles, row_tiles, rows, columns, scales }),
-        }
+            Ok::<_, S::Error>(())
+        })?;
+        Ok(Self { tiles, row_tiles, rows, columns, scales })
     }
 
     /// Number of outputs; interleaved matrices count the rows of both, rounded up to sixteen.
@@ -199,4 +157,50 @@ impl TernaryMatrix {
     pub fn as_bytes(&self) -> &[u8] {
         bytemuck::cast_slice::<Tile, u8>(&self.tiles)
     }
+}
+
+struct InMemory<'a> {
+    weights: &'a [i8],
+    columns: usize,
+    scale: f32,
+}
+
+impl TernarySource for InMemory<'_> {
+    type Error = OutOfMemory;
+
+    fn rows(&self) -> usize {
+        self.weights.len() / self.columns
+    }
+
+    fn scale(&self) -> f32 {
+        self.scale
+    }
+
+    fn read(&self, first: usize, out: &mut [i8]) -> Result<(), OutOfMemory> {
+        out.copy_from_slice(&self.weights[first * self.columns..][..out.len()]);
+        Ok(())
+    }
+}
+
+/// Writes the sixteen rows from `first` on, zeros where there are none.
+fn read_half<S: TernarySource>(
+    columns: usize,
+    parts: &[S],
+    source: impl Fn(usize) -> Option<(usize, usize)>,
+    first: usize,
+    out: &mut [i8],
+) -> Result<(), S::Error> {
+    let mut row = 0;
+    while row < HALF {
+        let Some((part, start)) = source(first + row) else {
+            out[row * columns..].fill(0);
+            return Ok(());
+        };
+        // Neighbours in the same part are read at once.
+        let follows = |&next: &usize| source(first + next) == Some((part, start + next - row));
+        let end = row + 1 + (row + 1..HALF).take_while(follows).count();
+        parts[part].read(start, &mut out[row * columns..end * columns])?;
+        row = end;
+    }
+    Ok(())
 }

@@ -1,44 +1,11 @@
 //! 8-bit matrices against the floats that they are made of.
 
-use std::num::NonZeroUsize;
-
+use super::{Noise, normal, pool, rounded, rows};
 use crate::kernels::lanes::LANES;
-use crate::kernels::lm_head::*;
+use crate::kernels::lm_head::copies::IntMatrix;
+use crate::kernels::lm_head::nibbles::{NIBBLE_COLUMNS, NibbleSums, NibbleTile, WideQuad};
+use crate::kernels::lm_head::{Int8Matrix, int8_logits};
 use crate::kernels::{Isa, Rows};
-use crate::pool::Pool;
-
-/// Reproducible noise in -1..1, roughly normal where it matters.
-pub(in crate::kernels) struct Noise(pub(in crate::kernels) u64);
-
-impl Noise {
-    pub(in crate::kernels) fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 40) as f32 / (1u64 << 23) as f32) - 1.0
-    }
-
-    pub(in crate::kernels) fn normal(&mut self) -> f32 {
-        (0..4).map(|_| self.next()).sum()
-    }
-}
-
-pub(in crate::kernels) fn normal(noise: &mut Noise, count: usize) -> Vec<f32> {
-    (0..count).map(|_| noise.normal()).collect()
-}
-
-pub(in crate::kernels) fn pool(threads: usize) -> Pool {
-    Pool::new(NonZeroUsize::new(threads).unwrap()).unwrap()
-}
-
-/// A matrix of so many half bytes a code.
-pub(in crate::kernels) fn rounded<const NIBBLES: usize>(
-    isa: Isa,
-    threads: usize,
-    columns: usize,
-    values: &[f32],
-) -> IntMatrix<NIBBLES> {
-    let exact = FloatMatrix::from_f32(values, columns).unwrap();
-    IntMatrix::round(&mut pool(threads), isa, &exact).unwrap()
-}
 
 /// What the codes of a row stand for.
 fn decoded<const NIBBLES: usize>(matrix: &IntMatrix<NIBBLES>, row: usize) -> Vec<f32> {
@@ -53,20 +20,11 @@ fn decoded<const NIBBLES: usize>(matrix: &IntMatrix<NIBBLES>, row: usize) -> Vec
     (0..matrix.columns).map(|column| (code(column) - middle) * matrix.groups[group].scale[row]).collect()
 }
 
-pub(in crate::kernels) fn rows(columns: usize, values: &[f32]) -> Rows {
-    let mut rows = Rows::with_capacity(values.len() / columns, columns).unwrap();
-    rows.set_rows(values.len() / columns);
-    for (row, values) in values.chunks(columns).enumerate() {
-        rows.row_mut(row).copy_from_slice(values);
-    }
-    rows
-}
-
 /// `[tokens, rows]` of bits, so that what is not a number compares too.
 fn logit_bits(isa: Isa, threads: usize, columns: usize, values: &[f32], x: &Rows) -> Vec<u32> {
     let matrix = rounded(isa, threads, columns, values);
-    let mut out = vec![0.0; x.rows() * matrix.rows()];
-    int8_logits(&mut pool(threads), isa, &matrix, x, &mut Vec::new(), &mut out);
+    let mut out = vec![0.0; x.rows() * matrix.rows];
+    int8_logits(&mut pool(threads), isa, &matrix, (x, 0..x.rows()), &mut Vec::new(), &mut out);
     out.iter().map(|x| x.to_bits()).collect()
 }
 
@@ -96,7 +54,7 @@ fn check_rounding<const NIBBLES: usize>() {
         let values = all_kinds(&mut noise, columns);
         for isa in Isa::available() {
             let matrix: IntMatrix<NIBBLES> = rounded(isa, 2, columns, &values);
-            assert_eq!(matrix.rows(), 67);
+            assert_eq!(matrix.rows, 67);
             for (row, values) in values.chunks(columns).enumerate() {
                 let decoded = decoded(&matrix, row);
                 let said = matrix.groups[row / LANES].error[row % LANES];
@@ -137,7 +95,14 @@ fn logits_are_the_products_of_the_decoded_rows() {
         x[columns] = 400.0;
         let matrix: Int8Matrix = rounded(Isa::best(), 2, columns, &values);
         let mut logits = vec![0.0; 3 * 67];
-        int8_logits(&mut pool(2), Isa::best(), &matrix, &rows(columns, &x), &mut Vec::new(), &mut logits);
+        int8_logits(
+            &mut pool(2),
+            Isa::best(),
+            &matrix,
+            (&rows(columns, &x), 0..3),
+            &mut Vec::new(),
+            &mut logits,
+        );
         for (x, logits) in x.chunks(columns).zip(logits.chunks(67)) {
             let absmax = x.iter().fold(0.0f32, |max, x| max.max(x.abs()));
             for (row, &logit) in logits.iter().enumerate() {
@@ -180,7 +145,7 @@ fn zero_and_impossible_activations_have_the_logits_that_they_would_have_in_float
     let mut x = vec![0.0; 2 * columns];
     x[columns] = f32::INFINITY;
     let mut logits = vec![1.0; 2 * 40];
-    int8_logits(&mut pool(2), Isa::best(), &matrix, &rows(columns, &x), &mut Vec::new(), &mut logits);
+    int8_logits(&mut pool(2), Isa::best(), &matrix, (&rows(columns, &x), 0..2), &mut Vec::new(), &mut logits);
     assert!(logits[..40].iter().all(|&logit| logit == 0.0));
     assert!(logits[40..].iter().all(|logit| logit.is_nan()));
 }

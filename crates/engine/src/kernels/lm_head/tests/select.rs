@@ -1,30 +1,32 @@
 //! The search against computing everything.
 
-use super::copies::{Noise, normal, pool, rounded, rows};
+use super::{Noise, exact, normal, pool, rounded, rows};
 use crate::kernels::Isa;
-use crate::kernels::lm_head::*;
+use crate::kernels::lm_head::{
+    Int4Matrix, Int8Matrix, Request, RowOf, Select, ShortCopy, candidate_logits, logits,
+};
+use crate::logits::{Candidate, Demand};
 
-struct Head {
-    exact: FloatMatrix,
+struct LmHead<'a> {
+    values: &'a [f32],
     int8: Int8Matrix,
     int4: Int4Matrix,
     columns: usize,
 }
 
-/// Which copy of a head is searched.
+/// Which copy is searched.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Form {
     Int8,
     Int4,
 }
 
-fn head(isa: Isa, columns: usize, values: &[f32]) -> Head {
-    let exact = FloatMatrix::from_f32(values, columns).unwrap();
+fn lm_head(isa: Isa, columns: usize, values: &[f32]) -> LmHead<'_> {
     let (int8, int4) = (rounded(isa, 2, columns, values), rounded(isa, 2, columns, values));
-    Head { exact, int8, int4, columns }
+    LmHead { values, int8, int4, columns }
 }
 
-impl Head {
+impl LmHead<'_> {
     /// Every candidate has the logit that computing all gives, and nothing that `demand` asks for is missing.
     /// Returns how many there are, or `usize::MAX` when all have to be computed.
     fn check(&self, form: Form, isa: Isa, x: &[f32], demand: Demand, touched: &[u32]) -> usize {
@@ -47,18 +49,33 @@ impl Head {
         touched: &[u32],
     ) -> (Option<Vec<Candidate>>, Vec<f32>) {
         let x = rows(self.columns, x);
-        let mut all = vec![0.0; self.exact.rows()];
-        logits(&mut pool(2), isa, &self.exact, &x, &mut all).unwrap();
+        let exact = exact(self.values, self.columns);
+        let mut all = vec![0.0; exact.rows()];
+        logits(&mut pool(2), isa, exact, (&x, 0..1), 0, &mut all);
         let copy = match form {
             Form::Int8 => ShortCopy::Int8(&self.int8),
             Form::Int4 => ShortCopy::Int4(&self.int4),
         };
-        let mut search = Search::default();
-        let (head, touched) = (Searchable { exact: &self.exact, copy }, touched.iter().copied());
-        if !search.run(&mut pool(2), isa, head, (&x, 0), demand, touched.clone()).unwrap() {
-            return (None, all);
-        }
-        let found = search.candidates().to_vec();
+        let touched = touched.iter().copied();
+        // Twice the same: requests are independent.
+        let request = || Request { state: 0, demand, touched: touched.clone() };
+        let mut select = Select::default();
+        let compute = |select: &mut Select| {
+            for (state, candidates) in select.unknown() {
+                candidate_logits(&mut pool(2), isa, exact, RowOf::Id, x.padded(state), candidates);
+            }
+        };
+        select.start(&mut pool(2), isa, copy, &x, [request(), request()]);
+        compute(&mut select);
+        select.narrow();
+        compute(&mut select);
+        select.finish();
+        let bits = |request| {
+            let found = select.found(request)?.iter();
+            Some(found.map(|candidate| (candidate.id, candidate.logit.to_bits())).collect::<Vec<_>>())
+        };
+        assert_eq!(bits(0), bits(1));
+        let Some(found) = select.found(0).map(<[Candidate]>::to_vec) else { return (None, all) };
         assert!(found.is_sorted_by_key(|candidate| candidate.id));
         for candidate in &found {
             assert_eq!(candidate.logit.to_bits(), all[candidate.id as usize].to_bits(), "{candidate:?}");
@@ -88,19 +105,19 @@ fn nothing_that_matters_is_missing_on_random_rows_and_few_others_remain() {
     let mut noise = Noise(1);
     let values = normal(&mut noise, rows * columns);
     for isa in Isa::available() {
-        let head = head(isa, columns, &values);
+        let lm_head = lm_head(isa, columns, &values);
         for _ in 0..3 {
             let mut x = normal(&mut noise, columns);
             for outliers in 0..3 {
                 for (form, few) in [(Form::Int8, 60), (Form::Int4, 300)] {
-                    let greedy = head.check(form, isa, &x, Demand::Top(1), &[]);
+                    let greedy = lm_head.check(form, isa, &x, Demand::Top(1), &[]);
                     assert!(greedy < few, "{form:?}: {greedy} rows for the greatest, {outliers} outliers");
-                    let top = head.check(form, isa, &x, Demand::Top(40), &[5, 17, 100_000]);
+                    let top = lm_head.check(form, isa, &x, Demand::Top(40), &[5, 17, 100_000]);
                     assert!(
                         top < 10 * few,
                         "{form:?}: {top} rows for the greatest forty, {outliers} outliers"
                     );
-                    head.check(form, isa, &x, Demand::Within(3.0), &[3]);
+                    lm_head.check(form, isa, &x, Demand::Within(3.0), &[3]);
                 }
                 x[outliers * 7] = 300.0;
             }
@@ -137,14 +154,14 @@ fn nothing_that_matters_is_missing_on_adversarial_rows() {
     let base = normal(&mut noise, columns);
     let values = adversarial(&mut noise, columns, &base);
     for isa in Isa::available() {
-        let head = head(isa, columns, &values);
+        let lm_head = lm_head(isa, columns, &values);
         for x in [base.clone(), normal(&mut noise, columns), vec![1e-20; columns], vec![1.0; columns]] {
             for demand in [Demand::Top(1), Demand::Top(10), Demand::Within(0.5)] {
                 // A logit that is not a number has no place in an order; the search keeps it as a candidate.
                 let finite: Vec<u32> = vec![4, 9, 14];
-                head.check(Form::Int8, isa, &x, demand, &finite);
+                lm_head.check(Form::Int8, isa, &x, demand, &finite);
                 // Some may be missing, but none is wrong.
-                head.search(Form::Int4, isa, &x, demand, &finite);
+                lm_head.search(Form::Int4, isa, &x, demand, &finite);
             }
         }
     }
@@ -153,7 +170,8 @@ fn nothing_that_matters_is_missing_on_adversarial_rows() {
 #[test]
 fn without_a_usable_answer_everything_must_be_computed() {
     let columns = 64;
-    let head = head(Isa::best(), columns, &normal(&mut Noise(3), 1_000 * columns));
+    let values = normal(&mut Noise(3), 1_000 * columns);
+    let lm_head = lm_head(Isa::best(), columns, &values);
     let zero = vec![0.0; columns];
     let mut infinite = zero.clone();
     infinite[0] = f32::INFINITY;
@@ -166,7 +184,7 @@ fn without_a_usable_answer_everything_must_be_computed() {
             (&x, Demand::Top(500)),
             (&x, Demand::Within(1e9)),
         ] {
-            assert_eq!(head.check(form, Isa::best(), x, demand, &[]), usize::MAX, "{form:?}, {demand:?}");
+            assert_eq!(lm_head.check(form, Isa::best(), x, demand, &[]), usize::MAX, "{form:?}, {demand:?}");
         }
     }
 }
@@ -178,12 +196,12 @@ fn four_bits_find_the_greatest_logits_of_rows_with_outliers() {
     // One element in fifty is twenty times as large, so that most others fall into two halves.
     let mut values = normal(&mut noise, rows * columns);
     values.iter_mut().step_by(50).for_each(|value| *value *= 20.0);
-    let head = head(Isa::best(), columns, &values);
+    let lm_head = lm_head(Isa::best(), columns, &values);
     for round in 0..20 {
         let mut x = normal(&mut noise, columns);
         // Activations in which few elements are most of the norm.
         x.iter_mut().skip(round).step_by(100).for_each(|x| *x *= 30.0);
-        head.check(Form::Int4, Isa::best(), &x, Demand::Top(1), &[]);
-        head.check(Form::Int4, Isa::best(), &x, Demand::Top(20), &[]);
+        lm_head.check(Form::Int4, Isa::best(), &x, Demand::Top(1), &[]);
+        lm_head.check(Form::Int4, Isa::best(), &x, Demand::Top(20), &[]);
     }
 }

@@ -3,66 +3,70 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use bitnet_engine::checkpoint::Checkpoint;
-use bitnet_engine::kernels::{CacheType, Isa};
-use bitnet_engine::model::{HeadType, Inference, InferenceOptions, Model, Row};
-use bitnet_engine::pool::Pool;
 use serde_json::Value;
+
+use crate::checkpoint::Checkpoint;
+use crate::kernels::{CacheType, Isa};
+use crate::model::{Inference, InferenceOptions, LmHeadType, Model, Run, Wanted};
+use crate::pool::Pool;
 
 /// How a test wants a model to run.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Setup {
-    pub isa: Isa,
-    pub threads: usize,
-    pub cache_type: CacheType,
-    pub head: HeadType,
+pub(super) struct Setup {
+    pub(super) isa: Isa,
+    pub(super) threads: usize,
+    pub(super) cache_type: CacheType,
+    pub(super) lm_head: LmHeadType,
 }
 
-pub(crate) fn fixture(path: &str) -> PathBuf {
+pub(super) fn fixture(path: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures")).join(path)
 }
 
-pub(crate) fn load(path: &str, setup: Setup) -> Inference {
+pub(super) fn load(path: &str, setup: Setup) -> Inference {
     open(&fixture(path), setup)
 }
 
-pub(crate) fn open(path: &Path, setup: Setup) -> Inference {
+pub(super) fn open(path: &Path, setup: Setup) -> Inference {
     let checkpoint = Checkpoint::open(path).unwrap();
     let mut pool = Pool::new(NonZeroUsize::new(setup.threads).unwrap()).unwrap();
-    let model = Model::load(&checkpoint, setup.head, setup.isa, &mut pool).unwrap();
+    let model = Model::load(&checkpoint, setup.lm_head, setup.isa, &mut pool).unwrap();
     let options = InferenceOptions { context: 512, slots: 2, cache_type: setup.cache_type, max_rows: 64 };
     Inference::new(model, pool, setup.isa, options).unwrap()
 }
 
 /// Logits `[tokens, vocabulary]` of a prompt in slot 0, computed in chunks of `chunk` rows.
-pub(crate) fn all_logits(inference: &mut Inference, ids: &[u32], chunk: usize) -> Vec<Vec<f32>> {
+pub(super) fn all_logits(inference: &mut Inference, ids: &[u32], chunk: usize) -> Vec<Vec<f32>> {
     let mut all = Vec::new();
     for (index, tokens) in ids.chunks(chunk).enumerate() {
-        let row = |(i, &token)| Row { token, slot: 0, position: index * chunk + i, logits: true };
-        let rows: Vec<Row> = tokens.iter().enumerate().map(row).collect();
-        inference.forward(&rows).unwrap();
-        all.extend((0..rows.len()).map(|i| inference.logits(i).unwrap().to_vec()));
+        inference.forward(&[run(0, index * chunk, tokens)]).unwrap();
+        all.extend((0..tokens.len()).map(|i| inference.logits(i).unwrap().to_vec()));
     }
     all
 }
 
-/// One prompt of a `reference.json` with its tensors.
-pub(crate) struct Prompt {
-    pub name: String,
-    pub ids: Vec<u32>,
-    pub strict: bool,
-    pub logit_std: f64,
-    pub greedy: Vec<u32>,
-    pub greedy_strict_steps: usize,
-    /// Positions that the reference has logits for.
-    pub positions: Vec<usize>,
-    /// `[positions, vocabulary]`
-    pub logits: Vec<Vec<f32>>,
-    /// For each token: the least distance of an activation from a rounding boundary so far.
-    pub tie_margin: Vec<f32>,
+/// Tokens of which all logits are wanted.
+pub(super) fn run(slot: usize, start: usize, tokens: &[u32]) -> Run<'_> {
+    Run { slot, start, tokens, logits: Wanted::All }
 }
 
-pub(crate) fn prompts(stem: &str) -> Vec<Prompt> {
+/// One prompt of a `reference.json` with its tensors.
+pub(super) struct Prompt {
+    pub(super) name: String,
+    pub(super) ids: Vec<u32>,
+    pub(super) strict: bool,
+    pub(super) logit_std: f64,
+    pub(super) greedy: Vec<u32>,
+    pub(super) greedy_strict_steps: usize,
+    /// Positions that the reference has logits for.
+    pub(super) positions: Vec<usize>,
+    /// `[positions, vocabulary]`
+    pub(super) logits: Vec<Vec<f32>>,
+    /// For each token: the least distance of an activation from a rounding boundary so far.
+    pub(super) tie_margin: Vec<f32>,
+}
+
+pub(super) fn prompts(stem: &str) -> Vec<Prompt> {
     let json: Value =
         serde_json::from_slice(&std::fs::read(fixture(&format!("{stem}.json"))).unwrap()).unwrap();
     let tensors = SafeTensors::open(&format!("{stem}.safetensors"));

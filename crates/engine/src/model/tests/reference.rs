@@ -1,8 +1,8 @@
 //! The forward pass against reference logits: see the tolerances in `check`.
 
-use crate::support::{Prompt, Setup, all_logits, load, prompts};
-use bitnet_engine::kernels::{CacheType, Isa};
-use bitnet_engine::model::{HeadType, Row};
+use super::support::{Prompt, Setup, all_logits, load, prompts, run};
+use crate::kernels::{CacheType, Isa};
+use crate::model::{Inference, LmHeadType};
 
 /// Strict positions: no activation lies so near a rounding boundary that float rounding alone could move its code.
 const STRICT_MARGIN: f32 = 2.5e-5;
@@ -29,7 +29,7 @@ fn strict_prompts_agree_to_1e_4_on_every_instruction_set_and_from_every_tensor_t
 
 fn check(model: &str, reference: &str, isa: Isa) {
     let mut inference =
-        load(model, Setup { isa, threads: 2, cache_type: CacheType::F32, head: HeadType::Exact });
+        load(model, Setup { isa, threads: 2, cache_type: CacheType::F32, lm_head: LmHeadType::Exact });
     let mut strict_positions = 0;
     for prompt in prompts(reference) {
         let context = format!("{model}, {}, {isa}", prompt.name);
@@ -61,18 +61,13 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(a - b).abs()).fold(0.0, f64::max)
 }
 
-fn greedy(
-    inference: &mut bitnet_engine::model::Inference,
-    ids: &[u32],
-    steps: usize,
-    last: &[f32],
-) -> Vec<u32> {
+fn greedy(inference: &mut Inference, ids: &[u32], steps: usize, last: &[f32]) -> Vec<u32> {
     let mut tokens = Vec::new();
     let mut logits = last.to_vec();
     for step in 0..steps {
         let token = argmax(&logits) as u32;
         tokens.push(token);
-        inference.forward(&[Row { token, slot: 0, position: ids.len() + step, logits: true }]).unwrap();
+        inference.forward(&[run(0, ids.len() + step, &[token])]).unwrap();
         logits = inference.logits(0).unwrap().to_vec();
     }
     tokens

@@ -4,6 +4,8 @@
 //! just before and just after each piece of work, and each run is held against those two; medians are reported.
 
 mod agreement;
+mod decoder;
+pub mod kernels;
 mod limits;
 mod stages;
 
@@ -12,11 +14,15 @@ use std::time::Instant;
 use serde::Serialize;
 
 pub use self::agreement::{Agreement, agreement, positions as agreement_positions};
+pub use self::decoder::Decoder;
 pub use self::limits::Resource;
 use self::stages::{Need, decode_need, prefill_need, stages};
 pub use self::stages::{StageLimit, StageTime};
-use crate::kernels::{Demand, Isa};
-use crate::model::{ForwardError, Inference, Row, Stage};
+use crate::kernels::Isa;
+use crate::logits::Demand;
+pub use crate::model::Inference;
+use crate::model::{ForwardError, Run, Stage, Wanted};
+pub use crate::sampling::{Sampler, SamplingParameters};
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -49,7 +55,7 @@ pub struct Speed {
     /// Prefill: multiply-adds with ternary weights. Decode: times that the model file could be read.
     pub ratio: f64,
     /// Decode: the share of the read bandwidth that is used by the weights and the KV cache that are read, without the few rows
-    /// of the head whose logits are computed after a search, in memory or in the file.
+    /// of lm_head whose logits are computed after a search, in memory or in the file.
     pub bandwidth_share: Option<f64>,
     /// Where a token's time goes.
     pub stages: Vec<StageTime>,
@@ -80,7 +86,7 @@ pub fn run(
     let bytes_per_token = bench.inference.model().buffers().iter().map(|buffer| buffer.len() as u64).sum();
 
     let tokens = plan.prompt_tokens;
-    let run = Run {
+    let run = Work {
         depth: 0,
         tokens,
         resources: &[Resource::MultiplyAdds, Resource::FloatMultiplyAdds],
@@ -96,7 +102,7 @@ pub fn run(
     for &depth in &plan.depths {
         bench.prefill(0..depth)?;
         let tokens = plan.generate_tokens;
-        let run = Run { depth, tokens, resources: &[Resource::Bytes], amount: file_bytes as f64 };
+        let run = Work { depth, tokens, resources: &[Resource::Bytes], amount: file_bytes as f64 };
         // Of the token in the middle.
         let middle = depth + tokens / 2;
         let mut speed = bench.measure(
@@ -118,7 +124,7 @@ struct Bench<'a> {
 }
 
 /// What is measured together.
-struct Run<'a> {
+struct Work<'a> {
     depth: usize,
     tokens: usize,
     /// What to measure around it; the whole run is held against the first.
@@ -131,11 +137,11 @@ impl Bench<'_> {
     /// Limits, work, limits, work, …, limits.
     fn measure(
         &mut self,
-        run: &Run<'_>,
+        run: &Work<'_>,
         mut work: impl FnMut(&mut Self) -> Result<(), ForwardError>,
         need: impl Fn(&Inference, Stage) -> Need,
     ) -> Result<Speed, ForwardError> {
-        let &Run { depth, tokens, resources, amount } = run;
+        let &Work { depth, tokens, resources, amount } = run;
         self.limits(resources);
         work(self)?;
         self.inference.take_profile();
@@ -184,24 +190,31 @@ impl Bench<'_> {
     }
 
     fn prefill(&mut self, positions: std::ops::Range<usize>) -> Result<(), ForwardError> {
-        let rows: Vec<Row> =
-            positions.clone().map(|position| self.row(position, position + 1 == positions.end)).collect();
-        rows.chunks(self.inference.max_rows()).try_for_each(|rows| self.inference.forward(rows))
+        let vocab_size = self.inference.hyperparameters().vocab_size;
+        let tokens: Vec<u32> = positions.clone().map(|position| any_token(position, vocab_size)).collect();
+        let at_once = self.inference.max_rows();
+        for (start, chunk) in positions.clone().step_by(at_once).zip(tokens.chunks(at_once)) {
+            let last = start + chunk.len() == positions.end;
+            let logits = if last { Wanted::Last } else { Wanted::None };
+            self.inference.forward(&[Run { slot: 0, start, tokens: chunk, logits }])?;
+        }
+        Ok(())
     }
 
     fn decode(&mut self, depth: usize) -> Result<(), ForwardError> {
         (depth..depth + self.plan.generate_tokens).try_for_each(|position| {
-            self.inference.forward(&[self.row(position, true)])?;
+            // Any token will do: the work does not depend on it.
+            let token = any_token(position, self.inference.hyperparameters().vocab_size);
+            self.inference.forward(&[Run {
+                slot: 0,
+                start: position,
+                tokens: &[token],
+                logits: Wanted::Last,
+            }])?;
             // What a request without parameters asks for.
             std::hint::black_box(self.inference.select(0, Some(Demand::Top(40)), std::iter::empty())?);
             Ok(())
         })
-    }
-
-    /// Any token will do: the work does not depend on it.
-    fn row(&self, position: usize, logits: bool) -> Row {
-        let token = any_token(position, self.inference.hyperparameters().vocab_size);
-        Row { token, slot: 0, position, logits }
     }
 }
 

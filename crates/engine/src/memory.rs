@@ -23,7 +23,7 @@ pub struct OutOfMemory {
 
 /// A fixed-size array of plain data in its own map, aligned to a huge page when it is larger than one.
 #[derive(Debug)]
-pub struct Buffer<T> {
+pub(crate) struct Buffer<T> {
     map: MmapMut,
     start: usize,
     bytes: usize,
@@ -32,7 +32,7 @@ pub struct Buffer<T> {
 
 impl<T: Pod> Buffer<T> {
     /// Reserves `len` zero elements. Fails when the size overflows or the system refuses.
-    pub fn zeroed(len: usize) -> Result<Self, OutOfMemory> {
+    pub(crate) fn zeroed(len: usize) -> Result<Self, OutOfMemory> {
         let bytes = len.saturating_mul(size_of::<T>());
         let refused = OutOfMemory { bytes };
         let slack = if bytes >= HUGE_PAGE { HUGE_PAGE } else { 0 };

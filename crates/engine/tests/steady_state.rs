@@ -107,7 +107,7 @@ fn check_decoding(
     }
 }
 
-/// The search in the 8-bit copy of an exact lm_head, which models of this size do without.
+/// The search in the 8-bit copy of an exact `lm_head`, which models of this size do without.
 fn check_search(threads: usize) {
     let (mut pool, isa) = (pool(threads), Isa::best());
     let mut search = LmHeadSearch::new(&mut pool, isa, 4_000, 64).unwrap();

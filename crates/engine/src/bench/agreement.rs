@@ -1,4 +1,4 @@
-//! How often a lossy lm_head changes a token.
+//! How often a lossy `lm_head` changes a token.
 
 use serde::Serialize;
 
@@ -15,16 +15,16 @@ pub fn positions(tokens: usize) -> usize {
     PROMPT + tokens
 }
 
-/// Shares of greedy tokens that a lossy lm_head leaves as they are.
+/// Shares of greedy tokens that a lossy `lm_head` leaves as they are.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Agreement {
     /// The same token as from the exact model, after the same text: embedding and head differ.
     pub with_model: f64,
-    /// The same token as from the exact lm_head, after the same state: lm_head alone differs.
+    /// The same token as from the exact `lm_head`, after the same state: `lm_head` alone differs.
     pub with_head: f64,
 }
 
-/// Compares `inference` with `exact`, which has the same model with an exact lm_head and writes a text of `tokens` greedy tokens,
+/// Compares `inference` with `exact`, which has the same model with an exact `lm_head` and writes a text of `tokens` greedy tokens,
 /// from a few given ones on. What both have in their caches is forgotten.
 pub fn agreement(
     inference: &mut Inference,

@@ -26,7 +26,7 @@ pub struct Decoder {
 
 impl Decoder {
     /// Loads a model file; of the configuration counts what is about the model: threads, instruction set, context, chunks, the types of
-    /// lm_head and cache, the template.
+    /// `lm_head` and cache, the template.
     pub fn open(config: &Config, path: &Path) -> Result<Self> {
         let checkpoint = Checkpoint::open(path).with_context(|| format!("cannot use {}", path.display()))?;
         Self::new(config, &checkpoint)

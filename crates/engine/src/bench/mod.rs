@@ -55,7 +55,7 @@ pub struct Speed {
     /// Prefill: multiply-adds with ternary weights. Decode: times that the model file could be read.
     pub ratio: f64,
     /// Decode: the share of the read bandwidth that is used by the weights and the KV cache that are read, without the few rows
-    /// of lm_head whose logits are computed after a search, in memory or in the file.
+    /// of `lm_head` whose logits are computed after a search, in memory or in the file.
     pub bandwidth_share: Option<f64>,
     /// Where a token's time goes.
     pub stages: Vec<StageTime>,

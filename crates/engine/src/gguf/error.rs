@@ -58,7 +58,6 @@ impl fmt::Display for Place {
 
 /// What is wrong at a [`Place`].
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "each variant's text says all, fields included")]
 pub enum Problem {
     #[error("the file cannot be read at byte {offset}: {error}")]
     Io { offset: u64, error: io::Error },

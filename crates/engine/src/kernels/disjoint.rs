@@ -43,7 +43,7 @@ impl<'a, T> Disjoint<'a, T> {
 ///
 /// # Panics
 /// When the slice is not whole units.
-pub fn fill_in_parallel<T: Send, E: Send>(
+pub(crate) fn fill_in_parallel<T: Send, E: Send>(
     pool: &mut Pool,
     out: &mut [T],
     unit: usize,

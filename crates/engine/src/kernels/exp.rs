@@ -1,4 +1,4 @@
-//! The exponential function of sixteen lanes, for softmax and SiLU, in a fixed order of operations.
+//! The exponential function of sixteen lanes, for softmax and the sigmoid, in a fixed order of operations.
 
 use super::lanes::{LANES, Simd};
 

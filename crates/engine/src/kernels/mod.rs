@@ -23,7 +23,7 @@ mod lm_head;
 mod norm;
 #[cfg(target_arch = "x86_64")]
 mod operations;
-pub mod peak;
+pub(crate) mod peak;
 mod prefetch;
 mod quantize;
 mod rope;
@@ -34,16 +34,18 @@ mod ternary;
 #[cfg(test)]
 mod tests;
 
-pub use attention::{Attention, BLOCK, CacheType, HeadShape, MAX_HEAD_DIM, PageId, Places};
-pub use disjoint::fill_in_parallel;
+pub(crate) use attention::{Attention, BLOCK, CacheType, HeadShape, MAX_HEAD_DIM, PageId, Places};
+pub(crate) use disjoint::fill_in_parallel;
 pub use isa::Isa;
-pub use lm_head::{
+pub(crate) use lm_head::{
     EncodedRows, Encoding, Int4Matrix, Int8Matrix, Request, RowOf, Select, ShortCopy, Wide, candidate_logits,
     int8_logits, logits,
 };
-pub use norm::{PaddedVector, norm};
-pub use quantize::{Activations, norm_quantize};
-pub use rope::Angles;
-pub use rows::Rows;
-pub use self_test::self_test;
-pub use ternary::{Activation, MAX_COLUMNS, TernaryMatrix, TernarySource, matmul, matmul_add, matmul_gated};
+pub(crate) use norm::{PaddedVector, norm};
+pub(crate) use quantize::{Activations, norm_quantize};
+pub(crate) use rope::Angles;
+pub(crate) use rows::Rows;
+pub(crate) use self_test::self_test;
+pub(crate) use ternary::{
+    Activation, MAX_COLUMNS, TernaryMatrix, TernarySource, matmul, matmul_add, matmul_gated,
+};

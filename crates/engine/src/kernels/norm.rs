@@ -9,7 +9,7 @@ use super::rows::{PADDING, Rows};
 ///
 /// # Panics
 /// When the shapes differ.
-pub fn norm(isa: Isa, x: &mut Rows, weight: &PaddedVector, eps: f32) {
+pub(crate) fn norm(isa: Isa, x: &mut Rows, weight: &PaddedVector, eps: f32) {
     assert_eq!(weight.0.len(), x.stride(), "shapes of the norm");
     let (stride, columns) = (x.stride(), x.columns());
     for x in x.padded_mut().chunks_mut(stride) {
@@ -19,7 +19,7 @@ pub fn norm(isa: Isa, x: &mut Rows, weight: &PaddedVector, eps: f32) {
 
 /// A vector padded with zeros like the rows of [`Rows`].
 #[derive(Clone, Debug)]
-pub struct PaddedVector(pub(super) Vec<f32>);
+pub(crate) struct PaddedVector(pub(super) Vec<f32>);
 
 impl From<Vec<f32>> for PaddedVector {
     fn from(mut values: Vec<f32>) -> Self {

@@ -10,7 +10,7 @@ use crate::pool::Pool;
 const PIECE: usize = 1 << 20;
 
 /// Reads all of `buffers` once on all threads, in order; the result only keeps the reads alive.
-pub fn read(pool: &mut Pool, isa: Isa, buffers: &[&[u8]]) -> u64 {
+pub(crate) fn read(pool: &mut Pool, isa: Isa, buffers: &[&[u8]]) -> u64 {
     let mut sums = vec![0; buffers.iter().map(|buffer| buffer.len().div_ceil(PIECE)).sum()];
     let mut first = 0;
     let sums_of = Disjoint::new(&mut sums);
@@ -51,12 +51,12 @@ impl Kernel for Read<'_> {
 }
 
 /// Multiplies int8 in registers, without memory, on all threads for `rounds` rounds each; returns the multiply-adds done.
-pub fn multiply(pool: &mut Pool, isa: Isa, rounds: usize) -> u64 {
+pub(crate) fn multiply(pool: &mut Pool, isa: Isa, rounds: usize) -> u64 {
     on_all_threads(pool, || isa.run(Multiply { rounds }))
 }
 
 /// The same with f32.
-pub fn multiply_floats(pool: &mut Pool, isa: Isa, rounds: usize) -> u64 {
+pub(crate) fn multiply_floats(pool: &mut Pool, isa: Isa, rounds: usize) -> u64 {
     on_all_threads(pool, || isa.run(MultiplyFloats { rounds }))
 }
 

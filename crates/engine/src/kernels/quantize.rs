@@ -18,7 +18,7 @@ const SMALLEST_ABSMAX: f32 = 1e-5;
 /// Rows lie side by side in blocks, four columns of one, then the same four of the next: a product reads them in one stream.
 /// The last block is as wide as rows are left.
 #[derive(Debug)]
-pub struct Activations {
+pub(crate) struct Activations {
     codes: Buffer<Quad>,
     factors: Vec<Factor>,
     rows: usize,
@@ -38,7 +38,7 @@ struct Factor {
 
 impl Activations {
     /// Room for `capacity` rows, none in use.
-    pub fn with_capacity(capacity: usize, columns: usize) -> Result<Self, OutOfMemory> {
+    pub(crate) fn with_capacity(capacity: usize, columns: usize) -> Result<Self, OutOfMemory> {
         let row_quads = columns.next_multiple_of(PADDING) / 4;
         let codes = Buffer::zeroed(capacity * row_quads)?;
         Ok(Self { codes, factors: vec![Factor::default(); capacity], rows: 0, columns, row_quads })
@@ -46,19 +46,19 @@ impl Activations {
 
     /// Rows in use.
     #[must_use]
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.rows
     }
 
     /// Codes of a row, without padding.
     #[must_use]
-    pub fn columns(&self) -> usize {
+    pub(crate) fn columns(&self) -> usize {
         self.columns
     }
 
     /// What a code of 1 is worth: absmax / 127.
     #[must_use]
-    pub fn scale(&self, row: usize) -> f32 {
+    pub(crate) fn scale(&self, row: usize) -> f32 {
         self.factors[row].scale
     }
 
@@ -76,7 +76,7 @@ impl Activations {
 
     /// The codes of one row.
     #[must_use]
-    pub fn codes(&self, row: usize) -> Vec<i8> {
+    pub(crate) fn codes(&self, row: usize) -> Vec<i8> {
         let block = self.block(row / BLOCK_TOKENS);
         let quads = block.iter().skip(row % BLOCK_TOKENS).step_by(block.len() / self.row_quads);
         quads.flatten().copied().take(self.columns).collect()
@@ -86,7 +86,7 @@ impl Activations {
     ///
     /// # Panics
     /// When the codes do not fit.
-    pub fn set(&mut self, rows: &[(Vec<i8>, f32)]) {
+    pub(crate) fn set(&mut self, rows: &[(Vec<i8>, f32)]) {
         self.rows = rows.len();
         for (row, (codes, scale)) in rows.iter().enumerate() {
             assert_eq!(codes.len(), self.columns, "codes of row {row}");
@@ -113,7 +113,7 @@ impl Activations {
 ///
 /// # Panics
 /// When the shapes differ.
-pub fn norm_quantize(
+pub(crate) fn norm_quantize(
     pool: &mut Pool,
     isa: Isa,
     x: &Rows,

@@ -1,4 +1,4 @@
-//! A matrix of floats in the file's encoding: the token embedding or lm_head.
+//! A matrix of floats in the file's encoding: the token embedding or `lm_head`.
 //!
 //! Its rows are either in memory or left in the file, from which those that are needed are read: into memory that was reserved for it, so
 //! that nothing is allocated. Bytes in the file may change or vanish while the engine runs; what is read is treated like any

@@ -1,4 +1,4 @@
-//! The two ends of the model, which are often one matrix: the token embedding and lm_head, which makes logits of the last states.
+//! The two ends of the model, which are often one matrix: the token embedding and `lm_head`, which makes logits of the last states.
 
 use std::ops::Range;
 
@@ -10,10 +10,10 @@ use crate::memory::{Buffer, OutOfMemory};
 use crate::pool::Pool;
 use crate::quant::QuantError;
 
-/// Elements from which a search in an 8-bit copy of an exact lm_head is faster than reading it whole.
+/// Elements from which a search in an 8-bit copy of an exact `lm_head` is faster than reading it whole.
 pub(super) const WORTH_SEARCHING: usize = 1 << 22;
 
-/// In which form lm_head is kept. Except with the exact one, the file's rows are not in memory: embeddings are read from the file,
+/// In which form `lm_head` is kept. Except with the exact one, the file's rows are not in memory: embeddings are read from the file,
 /// token by token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LmHeadType {
@@ -25,13 +25,13 @@ pub enum LmHeadType {
     Q4,
 }
 
-/// Token embedding and lm_head.
+/// Token embedding and `lm_head`.
 #[derive(Debug)]
 pub(super) struct LmHead {
     embedding: FloatMatrix,
-    /// `None` when the embedding is also lm_head.
+    /// `None` when the embedding is also `lm_head`.
     output: Option<FloatMatrix>,
-    /// A shorter copy of lm_head.
+    /// A shorter copy of `lm_head`.
     copy: ShorterCopy,
 }
 
@@ -42,7 +42,7 @@ enum ShorterCopy {
     /// Searched for the greatest logits.
     Search8(Int8Matrix),
     Search4(Int4Matrix),
-    /// Taken for lm_head itself.
+    /// Taken for `lm_head` itself.
     Instead(Int8Matrix),
 }
 
@@ -152,7 +152,7 @@ impl LmHead {
         }
     }
 
-    /// The rows of lm_head as in the file.
+    /// The rows of `lm_head` as in the file.
     fn exact(&self) -> &FloatMatrix {
         self.output.as_ref().unwrap_or(&self.embedding)
     }

@@ -13,10 +13,11 @@ mod tests;
 mod weights;
 mod work;
 
-pub use footprint::Footprint;
-pub use forward::{Inference, InferenceOptions};
-pub use lm_head::LmHeadType;
-pub use profile::{Profile, Stage};
-pub use row::Row;
-pub use run::{ForwardError, Run, Wanted};
-pub use weights::Model;
+pub(crate) use footprint::Footprint;
+pub use forward::Inference;
+pub(crate) use forward::InferenceOptions;
+pub(crate) use lm_head::LmHeadType;
+pub(crate) use profile::{Profile, Stage};
+pub(crate) use row::Row;
+pub(crate) use run::{ForwardError, Run, Wanted};
+pub(crate) use weights::Model;

@@ -10,7 +10,7 @@ use crate::memory::OutOfMemory;
 /// Bytes of the logits that are kept at a time; at least one row of them is.
 const BYTES: usize = 16 << 20;
 
-/// All logits of some consecutive rows of states. The rows of lm_head are read once for all of them, so there should be many; but a
+/// All logits of some consecutive rows of states. The rows of `lm_head` are read once for all of them, so there should be many; but a
 /// vocabulary of logits for each token of a long prompt would be half a gigabyte.
 #[derive(Debug)]
 pub(super) struct Block {
@@ -107,8 +107,8 @@ impl Inference {
         self.logits(index).map(Logits::All)
     }
 
-    /// Takes over the states before lm_head that another inference of a model of the same shape has reached: logits are then what
-    /// this lm_head makes of them.
+    /// Takes over the states before `lm_head` that another inference of a model of the same shape has reached: logits are then what
+    /// this `lm_head` makes of them.
     ///
     /// # Panics
     /// When the shapes differ, or there is no room for so many rows.

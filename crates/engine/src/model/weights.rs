@@ -57,7 +57,7 @@ pub enum LoadError {
 }
 
 impl Model {
-    /// Reads all weights. The checkpoint is not needed afterwards, but with a lossy lm_head its file stays open and is read.
+    /// Reads all weights. The checkpoint is not needed afterwards, but with a lossy `lm_head` its file stays open and is read.
     pub fn load(
         checkpoint: &Checkpoint,
         lm_head: LmHeadType,
@@ -95,7 +95,7 @@ impl Model {
         ternary_weights(&self.hyperparameters)
     }
 
-    /// All weights in memory that decoding a token reads, in the order in which it does, without the few rows of lm_head that
+    /// All weights in memory that decoding a token reads, in the order in which it does, without the few rows of `lm_head` that
     /// are computed after a search.
     #[must_use]
     pub fn buffers(&self) -> Vec<&[u8]> {

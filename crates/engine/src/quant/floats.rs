@@ -9,13 +9,13 @@ use crate::gguf::TensorType;
 
 /// A matrix (an embedding, an output head) whose rows are read as `f32`.
 #[derive(Debug, Clone, Copy)]
-pub struct FloatRows<'a> {
+pub(crate) struct FloatRows<'a> {
     tensor: Tensor<'a>,
 }
 
 impl<'a> FloatRows<'a> {
     /// F32, F16, BF16, `Q8_0` and `Q6_K` can be read.
-    pub fn new(tensor: Tensor<'a>) -> Result<Self, QuantError> {
+    pub(crate) fn new(tensor: Tensor<'a>) -> Result<Self, QuantError> {
         match tensor.tensor_type {
             TensorType::F32 | TensorType::F16 | TensorType::BF16 | TensorType::Q8_0 | TensorType::Q6_K => {
                 Ok(Self { tensor })
@@ -25,12 +25,12 @@ impl<'a> FloatRows<'a> {
     }
 
     /// One row; `out` has the length of a row.
-    pub fn row(&self, row: usize, out: &mut [f32]) -> Result<(), QuantError> {
+    pub(crate) fn row(&self, row: usize, out: &mut [f32]) -> Result<(), QuantError> {
         self.rows(row, out)
     }
 
     /// As many rows from `first_row` on as `out` has room for.
-    pub fn rows(&self, first_row: usize, out: &mut [f32]) -> Result<(), QuantError> {
+    pub(crate) fn rows(&self, first_row: usize, out: &mut [f32]) -> Result<(), QuantError> {
         let tensor_type = self.tensor.tensor_type;
         for_each_piece(self.tensor, first_row, out.len(), |first, bytes| {
             let (block_elements, block_bytes) = tensor_type.block();
@@ -41,11 +41,11 @@ impl<'a> FloatRows<'a> {
 }
 
 /// Whole blocks of a row → as many elements.
-pub type Decode = fn(&[u8], &mut [f32]);
+pub(super) type Decode = fn(&[u8], &mut [f32]);
 
 /// How rows of F32, F16, BF16, `Q8_0` or `Q6_K` are decoded; `None` for the other types.
 #[must_use]
-pub fn decoder(tensor_type: TensorType) -> Option<Decode> {
+pub(crate) fn decoder(tensor_type: TensorType) -> Option<Decode> {
     Some(match tensor_type {
         TensorType::F32 => {
             |bytes, out| each_block(bytes, out, |bytes, [out]| *out = f32::from_le_bytes(*bytes))

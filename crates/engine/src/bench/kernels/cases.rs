@@ -15,7 +15,7 @@ use crate::pool::Pool;
 const HIDDEN: usize = 2560;
 const SHAPE: HeadShape = HeadShape { heads: 20, kv_heads: 5, head_dim: 128 };
 const QKV: usize = (SHAPE.heads + 2 * SHAPE.kv_heads) * SHAPE.head_dim;
-/// Rows of lm_head, of 128,256.
+/// Rows of `lm_head`, of 128,256.
 const VOCABULARY: usize = 4096;
 /// Outputs of a product of many rows.
 const OUTPUTS: usize = 320;
@@ -35,7 +35,7 @@ pub struct Case {
     /// How many times faster than scalar code it must be.
     pub floors: Floors,
     /// Runs it once.
-    pub run: Box<dyn FnMut(&mut Pool, Isa)>,
+    pub run: Run,
 }
 
 /// How many times faster than the scalar definition an instruction set must be, at least.
@@ -46,6 +46,8 @@ pub struct Floors {
     pub avxvnni: f64,
     pub avx512: f64,
 }
+
+type Run = Box<dyn FnMut(&mut Pool, Isa)>;
 
 type Made = Result<Case, OutOfMemory>;
 

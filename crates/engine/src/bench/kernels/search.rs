@@ -1,4 +1,4 @@
-//! The search for the greatest logits in the 8-bit copy of an lm_head.
+//! The search for the greatest logits in the 8-bit copy of an `lm_head`.
 
 use half::f16;
 
@@ -10,7 +10,7 @@ use crate::logits::Demand;
 use crate::memory::OutOfMemory;
 use crate::pool::Pool;
 
-/// An exact lm_head of noise with its copy, and a row of states.
+/// An exact `lm_head` of noise with its copy, and a row of states.
 #[derive(Debug)]
 pub struct LmHeadSearch {
     exact: Vec<f16>,

@@ -48,18 +48,23 @@ impl Scratch {
         qkv: &Rows,
         places: &Places,
         out: &mut Rows,
+        by_block: bool,
     ) {
         let (stride, rows) = (out.stride(), places.get());
         let out = Disjoint::new(out.padded_mut());
         let task = Task { isa, shape, pages, layer, qkv, places, rows, out, stride };
-        let few = rows.len() * shape.kv_heads < PIECES_PER_THREAD * pool.threads();
-        if pool.threads() > 1 && few {
+        if by_block {
             task.by_block(pool, &mut self.partials);
         } else {
             bundle(rows, (BUNDLE / shape.group()).max(1), &mut self.bundles);
             task.by_bundle(pool, &self.bundles);
         }
     }
+}
+
+/// Whether there are so few rows that their blocks are to be spread over the threads.
+pub(super) fn few(pool: &Pool, shape: HeadShape, places: &Places) -> bool {
+    pool.threads() > 1 && places.rows() * shape.kv_heads < PIECES_PER_THREAD * pool.threads()
 }
 
 /// Splits rows into runs of at most `size` in the same block of one sequence.

@@ -14,8 +14,8 @@ mod tests;
 
 use std::ops::Range;
 
-pub use page::{BLOCK, CacheType};
-pub use places::{PageId, Places};
+pub(crate) use page::{BLOCK, CacheType};
+pub(crate) use places::{PageId, Places};
 
 use self::attend::Scratch;
 use self::page::{KvCache, Pages};
@@ -26,11 +26,11 @@ use crate::memory::OutOfMemory;
 use crate::pool::Pool;
 
 /// The largest head that fits the kernels' stack buffers.
-pub const MAX_HEAD_DIM: usize = 256;
+pub(crate) const MAX_HEAD_DIM: usize = 256;
 
 /// Heads of a model.
 #[derive(Clone, Copy, Debug)]
-pub struct HeadShape {
+pub(crate) struct HeadShape {
     /// Query heads.
     pub heads: usize,
     /// Key and value heads; each serves `heads / kv_heads` query heads.
@@ -52,7 +52,7 @@ impl HeadShape {
 
 /// The cache of a model, attention on it, and the scratch memory that it needs.
 #[derive(Debug)]
-pub struct Attention {
+pub(crate) struct Attention {
     shape: HeadShape,
     cache: KvCache,
     scratch: Scratch,
@@ -63,7 +63,12 @@ impl Attention {
     ///
     /// # Panics
     /// When a head is larger than [`MAX_HEAD_DIM`].
-    pub fn new(shape: HeadShape, layers: usize, pages: usize, kind: CacheType) -> Result<Self, OutOfMemory> {
+    pub(crate) fn new(
+        shape: HeadShape,
+        layers: usize,
+        pages: usize,
+        kind: CacheType,
+    ) -> Result<Self, OutOfMemory> {
         assert!(shape.head_dim <= MAX_HEAD_DIM, "heads of {} elements", shape.head_dim);
         let cache = match kind {
             CacheType::F16 => KvCache::F16(Pages::new(shape, layers, pages)?),
@@ -74,7 +79,7 @@ impl Attention {
 
     /// Rotates queries and keys of `qkv` (`[rows, queries | keys | values]`) to their positions, and appends keys and values
     /// to the cache.
-    pub fn append(
+    pub(crate) fn append(
         &mut self,
         pool: &mut Pool,
         isa: Isa,
@@ -90,7 +95,7 @@ impl Attention {
     }
 
     /// Attends from the queries of `qkv` to all positions of their sequences up to their own; out: `[rows, heads * head_dim]`.
-    pub fn attend(
+    pub(crate) fn attend(
         &mut self,
         pool: &mut Pool,
         isa: Isa,
@@ -99,9 +104,26 @@ impl Attention {
         places: &Places,
         out: &mut Rows,
     ) {
+        let by_block = attend::few(pool, self.shape, places);
+        self.attend_divided(pool, isa, layer, qkv, places, out, by_block);
+    }
+
+    /// The same, with the blocks of a row spread over the threads or all done by one.
+    #[expect(clippy::too_many_arguments, reason = "the one place where cache, shape and rows meet")]
+    pub(super) fn attend_divided(
+        &mut self,
+        pool: &mut Pool,
+        isa: Isa,
+        layer: usize,
+        qkv: &Rows,
+        places: &Places,
+        out: &mut Rows,
+        by_block: bool,
+    ) {
+        let (shape, scratch) = (self.shape, &mut self.scratch);
         match &self.cache {
-            KvCache::F16(pages) => self.scratch.attend(pool, isa, self.shape, pages, layer, qkv, places, out),
-            KvCache::F32(pages) => self.scratch.attend(pool, isa, self.shape, pages, layer, qkv, places, out),
+            KvCache::F16(pages) => scratch.attend(pool, isa, shape, pages, layer, qkv, places, out, by_block),
+            KvCache::F32(pages) => scratch.attend(pool, isa, shape, pages, layer, qkv, places, out, by_block),
         }
     }
 }

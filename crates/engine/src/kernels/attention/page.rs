@@ -15,7 +15,7 @@ use crate::kernels::lanes::{LANES, Simd};
 use crate::memory::{Buffer, OutOfMemory};
 
 /// Positions of a page.
-pub const BLOCK: usize = 128;
+pub(crate) const BLOCK: usize = 128;
 /// Length of the rows that the products work on: two registers of the widest instruction set.
 pub(super) const WIDTH: usize = 2 * LANES;
 

@@ -5,11 +5,11 @@ use std::ops::Range;
 use super::page::BLOCK;
 
 /// A page of the cache. Which sequence it belongs to is none of the kernels' business.
-pub type PageId = u32;
+pub(crate) type PageId = u32;
 
 /// The rows of a forward pass. Made anew for each, in memory that is kept.
 #[derive(Debug, Default)]
-pub struct Places {
+pub(crate) struct Places {
     rows: Vec<Place>,
     /// The pages of the first sequence, then those of the second, and so on: each from position 0 on.
     pages: Vec<PageId>,
@@ -29,7 +29,7 @@ pub(super) struct Place {
 impl Places {
     /// With room for so many rows whose sequences have so many pages together.
     #[must_use]
-    pub fn with_capacity(rows: usize, pages: usize) -> Self {
+    pub(crate) fn with_capacity(rows: usize, pages: usize) -> Self {
         Self {
             rows: Vec::with_capacity(rows),
             pages: Vec::with_capacity(pages),
@@ -37,7 +37,7 @@ impl Places {
         }
     }
 
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.rows.clear();
         self.pages.clear();
         self.written.clear();
@@ -47,7 +47,7 @@ impl Places {
     ///
     /// # Panics
     /// When the last position is in none of the pages, or a page that is written to was added before: rows are stored in parallel.
-    pub fn push(&mut self, positions: Range<usize>, pages: impl IntoIterator<Item = PageId>) {
+    pub(crate) fn push(&mut self, positions: Range<usize>, pages: impl IntoIterator<Item = PageId>) {
         let table = self.pages.len();
         self.pages.extend(pages.into_iter().take(positions.end.div_ceil(BLOCK)));
         assert!((self.pages.len() - table) * BLOCK >= positions.end, "pages up to {}", positions.end);
@@ -60,7 +60,7 @@ impl Places {
     }
 
     #[must_use]
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.rows.len()
     }
 

@@ -14,7 +14,7 @@ use crate::pool::Pool;
 
 /// `[rows, columns]` in codes of so many half bytes, with a scale for each row.
 #[derive(Debug)]
-pub struct IntMatrix<const NIBBLES: usize> {
+pub(crate) struct IntMatrix<const NIBBLES: usize> {
     /// `[rows / 16, NIBBLES, columns / 8]`: in a group of sixteen rows the upper halves of all columns, then the lower.
     tiles: Buffer<NibbleTile>,
     pub(in crate::kernels) groups: Buffer<Group>,
@@ -23,9 +23,9 @@ pub struct IntMatrix<const NIBBLES: usize> {
 }
 
 /// A matrix in 8 bits.
-pub type Int8Matrix = IntMatrix<2>;
+pub(crate) type Int8Matrix = IntMatrix<2>;
 /// A matrix in 4 bits.
-pub type Int4Matrix = IntMatrix<1>;
+pub(crate) type Int4Matrix = IntMatrix<1>;
 
 /// What belongs to each of sixteen rows; see [`Measured`].
 #[repr(C)]
@@ -46,7 +46,7 @@ unsafe impl bytemuck::Pod for Group {}
 impl<const NIBBLES: usize> IntMatrix<NIBBLES> {
     /// Rounds a matrix of this shape: `read` writes as many of its rows, from the given one on, as there is room for.
     /// No more than sixteen rows a thread are held as floats.
-    pub fn round<E: From<OutOfMemory> + Send>(
+    pub(crate) fn round<E: From<OutOfMemory> + Send>(
         pool: &mut Pool,
         isa: Isa,
         [rows, columns]: [usize; 2],
@@ -86,7 +86,7 @@ impl<const NIBBLES: usize> IntMatrix<NIBBLES> {
 
     /// The codes, for measuring how fast they can be read.
     #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         bytemuck::cast_slice(&self.tiles)
     }
 

@@ -22,7 +22,7 @@ const TOKENS_AT_ONCE: usize = 16;
 
 /// How the elements of a row are stored.
 #[derive(Clone, Copy, Debug)]
-pub enum Encoding {
+pub(crate) enum Encoding {
     /// Half precision, which is multiplied as it is.
     F16,
     /// Blocks of so many `elements`, a divisor of 256, in so many `bytes`. `decode` takes whole blocks.
@@ -32,7 +32,7 @@ pub enum Encoding {
 impl Encoding {
     /// Bytes of a row of so many columns, which are whole blocks.
     #[must_use]
-    pub fn row_bytes(self, columns: usize) -> usize {
+    pub(crate) fn row_bytes(self, columns: usize) -> usize {
         match self {
             Self::F16 => columns * size_of::<f16>(),
             Self::Blocks { elements, bytes, .. } => columns / elements * bytes,
@@ -40,7 +40,7 @@ impl Encoding {
     }
 
     /// Whole rows as f32.
-    pub fn decode(self, bytes: &[u8], out: &mut [f32]) {
+    pub(crate) fn decode(self, bytes: &[u8], out: &mut [f32]) {
         match self {
             Self::F16 => bytemuck::cast_slice::<u8, f16>(bytes).convert_to_f32_slice(out),
             Self::Blocks { decode, .. } => decode(bytes, out),
@@ -50,7 +50,7 @@ impl Encoding {
 
 /// `[rows, columns]` in some encoding: a view, cheap to copy.
 #[derive(Clone, Copy, Debug)]
-pub struct EncodedRows<'a> {
+pub(crate) struct EncodedRows<'a> {
     elements: Elements<'a>,
     columns: usize,
     /// Halves or bytes of a row.
@@ -67,7 +67,7 @@ impl<'a> EncodedRows<'a> {
     /// # Panics
     /// When the bytes are not whole rows, blocks do not divide a segment, or halves are not aligned.
     #[must_use]
-    pub fn new(bytes: &'a [u8], columns: usize, encoding: Encoding) -> Self {
+    pub(crate) fn new(bytes: &'a [u8], columns: usize, encoding: Encoding) -> Self {
         let row_bytes = encoding.row_bytes(columns);
         assert!(bytes.len().is_multiple_of(row_bytes), "whole rows of {row_bytes} bytes");
         match encoding {
@@ -83,7 +83,7 @@ impl<'a> EncodedRows<'a> {
     }
 
     #[must_use]
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         match self.elements {
             Elements::Halves(halves) => halves.len() / self.stride,
             Elements::Blocks { bytes, .. } => bytes.len() / self.stride,
@@ -145,7 +145,7 @@ fn add_halves<S: Simd>(simd: S, row: &[f16], x: &[[f32; LANES]], mut sums: [S::V
 ///
 /// # Panics
 /// When the shapes differ.
-pub fn logits(
+pub(crate) fn logits(
     pool: &mut Pool,
     isa: Isa,
     rows: EncodedRows<'_>,
@@ -223,7 +223,7 @@ fn row_products<S: Simd>(
 
 /// Which row belongs to a candidate.
 #[derive(Clone, Copy, Debug)]
-pub enum RowOf {
+pub(crate) enum RowOf {
     /// The one that has its id: the rows are the whole matrix.
     Id,
     /// The one in its place: the rows were read for the candidates.
@@ -234,7 +234,7 @@ pub enum RowOf {
 ///
 /// # Panics
 /// When a candidate has no row.
-pub fn candidate_logits(
+pub(crate) fn candidate_logits(
     pool: &mut Pool,
     isa: Isa,
     rows: EncodedRows<'_>,

@@ -12,16 +12,16 @@ mod round;
 mod select;
 mod wide;
 
-pub use copies::{Int4Matrix, Int8Matrix};
-pub use float_rows::{EncodedRows, Encoding, RowOf, candidate_logits, logits};
+pub(crate) use copies::{Int4Matrix, Int8Matrix};
+pub(crate) use float_rows::{EncodedRows, Encoding, RowOf, candidate_logits, logits};
 pub(super) use nibbles::{NIBBLE_COLUMNS, NibbleSums, NibbleTile, WideQuad};
-pub use products::int8_logits;
-pub use select::{Request, Select};
-pub use wide::Wide;
+pub(crate) use products::int8_logits;
+pub(crate) use select::{Request, Select};
+pub(crate) use wide::Wide;
 
 /// What bounds are computed from.
 #[derive(Clone, Copy, Debug)]
-pub enum ShortCopy<'a> {
+pub(crate) enum ShortCopy<'a> {
     /// The bounds are proven.
     Int8(&'a Int8Matrix),
     /// The bounds are likely.

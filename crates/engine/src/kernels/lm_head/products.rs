@@ -53,7 +53,7 @@ fn half_products<S: Simd>(simd: S, tiles: &[NibbleTile], x: &[WideQuad]) -> [f64
 ///
 /// # Panics
 /// When the shapes differ.
-pub fn int8_logits(
+pub(crate) fn int8_logits(
     pool: &mut Pool,
     isa: Isa,
     matrix: &Int8Matrix,

@@ -24,7 +24,7 @@ use crate::pool::Pool;
 
 /// Which logits of a row of states are wanted.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<T> {
+pub(crate) struct Request<T> {
     /// Row of the states.
     pub state: usize,
     pub demand: Demand,
@@ -37,7 +37,7 @@ pub struct Request<T> {
 /// First [`start`](Self::start), then [`narrow`](Self::narrow), then [`finish`](Self::finish); after each of the first two, logits that
 /// are [`unknown`](Self::unknown) have to be computed.
 #[derive(Debug, Default)]
-pub struct Select {
+pub(crate) struct Select {
     searches: Vec<Search>,
     /// How many of them are those of the current requests.
     used: usize,
@@ -45,7 +45,7 @@ pub struct Select {
 
 impl Select {
     /// Finds the tokens that certainly matter.
-    pub fn start<T: IntoIterator<Item = u32>>(
+    pub(crate) fn start<T: IntoIterator<Item = u32>>(
         &mut self,
         pool: &mut Pool,
         isa: Isa,
@@ -65,20 +65,26 @@ impl Select {
     }
 
     /// Candidates whose logits are to be computed now, sorted by id, with the row of the states that they are for.
-    pub fn unknown(&mut self) -> impl Iterator<Item = (usize, &mut [Candidate])> {
+    pub(crate) fn unknown(&mut self) -> impl Iterator<Item = (usize, &mut [Candidate])> {
         let open = self.searches[..self.used].iter_mut().filter(|search| search.open);
         open.map(|search| (search.state, &mut search.candidates[search.known..]))
     }
 
     /// Finds, by the logits of those that certainly matter, what else does.
-    pub fn narrow(&mut self) {
+    pub(crate) fn narrow(&mut self) {
         for search in self.searches[..self.used].iter_mut().filter(|search| search.open) {
             search.open = search.narrow();
         }
     }
 
+    /// The least and the greatest that each logit of a request can be, in groups of sixteen.
+    pub(in crate::kernels) fn bounds(&self, request: usize) -> impl Iterator<Item = f32> {
+        let bounds = &self.searches[..self.used][request].bounds;
+        bounds.iter().flat_map(|bounds| bounds.low.into_iter().chain(bounds.high))
+    }
+
     /// Puts what was found in order.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         for search in &mut self.searches[..self.used] {
             search.candidates.sort_unstable_by_key(|candidate| candidate.id);
         }
@@ -87,7 +93,7 @@ impl Select {
     /// All tokens that the demand of a request may mean, sorted by id, with their logits. `None` when too many remain for a search
     /// to be worth it, or the activations allow no bounds; then all logits must be computed.
     #[must_use]
-    pub fn found(&self, request: usize) -> Option<&[Candidate]> {
+    pub(crate) fn found(&self, request: usize) -> Option<&[Candidate]> {
         let search = &self.searches[..self.used][request];
         search.open.then_some(&search.candidates)
     }

@@ -7,7 +7,7 @@ const GREATEST: f64 = 32_639.0;
 
 /// One row of activations as nibble tiles multiply it; its memory is kept from row to row.
 #[derive(Debug, Default)]
-pub struct Wide {
+pub(crate) struct Wide {
     /// `[columns / 4]`, padded with zeros to whole tiles.
     pub(in crate::kernels) quads: Vec<WideQuad>,
     /// What a code of 1 is worth: zero when all activations are, not a number when one is not finite.

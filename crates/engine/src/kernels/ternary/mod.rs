@@ -14,9 +14,9 @@ mod lookup;
 mod pack;
 mod tile;
 
-pub use epilogue::Activation;
+pub(crate) use epilogue::Activation;
 use epilogue::{Epilogue, Product};
-pub use pack::{MAX_COLUMNS, TernaryMatrix, TernarySource};
+pub(crate) use pack::{MAX_COLUMNS, TernaryMatrix, TernarySource};
 pub(super) use tile::{BLOCK_TOKENS, QUADS, Quad, TILE_COLUMNS, TILE_ROWS, Tile, UnpackedTile};
 
 use self::gemm::ManyTokens;
@@ -33,17 +33,17 @@ const LOOKUP_FROM: usize = 20;
 const LOOKUP_LEAST_TILE_ROWS: usize = 16;
 
 /// `out = x · wᵀ`; x: `[tokens, columns]`, out: `[tokens, rows]`.
-pub fn matmul(pool: &mut Pool, isa: Isa, w: &TernaryMatrix, x: &Activations, out: &mut Rows) {
+pub(crate) fn matmul(pool: &mut Pool, isa: Isa, w: &TernaryMatrix, x: &Activations, out: &mut Rows) {
     run(pool, isa, w, x, out, Epilogue::Store);
 }
 
 /// `out += x · wᵀ`, for the residual stream.
-pub fn matmul_add(pool: &mut Pool, isa: Isa, w: &TernaryMatrix, x: &Activations, out: &mut Rows) {
+pub(crate) fn matmul_add(pool: &mut Pool, isa: Isa, w: &TernaryMatrix, x: &Activations, out: &mut Rows) {
     run(pool, isa, w, x, out, Epilogue::Add);
 }
 
 /// `out = activation(x · gateᵀ) * (x · upᵀ)` with gate and up interleaved in `w`; out: `[tokens, rows / 2]`.
-pub fn matmul_gated(
+pub(crate) fn matmul_gated(
     pool: &mut Pool,
     isa: Isa,
     w: &TernaryMatrix,

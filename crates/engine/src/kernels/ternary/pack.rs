@@ -6,7 +6,7 @@ use crate::memory::{Buffer, OutOfMemory};
 use crate::pool::Pool;
 
 /// Columns at which no sum of any kernel can overflow 32 bits, whatever weights and activations are: see `avx512`.
-pub const MAX_COLUMNS: usize = 1 << 18;
+pub(crate) const MAX_COLUMNS: usize = 1 << 18;
 
 /// Rows of half a tile; the unit in which two matrices are interleaved.
 const HALF: usize = TILE_ROWS / 2;
@@ -15,7 +15,7 @@ const HALF: usize = TILE_ROWS / 2;
 ///
 /// Missing rows and columns are zero weights, so results beyond the last row are exactly zero.
 #[derive(Debug)]
-pub struct TernaryMatrix {
+pub(crate) struct TernaryMatrix {
     tiles: Buffer<Tile>,
     /// Tiles in a row of tiles.
     row_tiles: usize,
@@ -26,7 +26,7 @@ pub struct TernaryMatrix {
 }
 
 /// A matrix of weights that is read, row by row, to be packed.
-pub trait TernarySource: Sync {
+pub(crate) trait TernarySource: Sync {
     type Error: From<OutOfMemory> + Send;
 
     fn rows(&self) -> usize;
@@ -40,7 +40,11 @@ pub trait TernarySource: Sync {
 
 impl TernaryMatrix {
     /// Stacks matrices of `columns` inputs one below the other: the outputs of `parts[1]` follow those of `parts[0]`.
-    pub fn stack<S: TernarySource>(pool: &mut Pool, columns: usize, parts: &[S]) -> Result<Self, S::Error> {
+    pub(crate) fn stack<S: TernarySource>(
+        pool: &mut Pool,
+        columns: usize,
+        parts: &[S],
+    ) -> Result<Self, S::Error> {
         let rows = parts.iter().map(TernarySource::rows).sum();
         Self::pack(pool, columns, parts, rows, |mut row| {
             for (index, part) in parts.iter().enumerate() {
@@ -54,7 +58,7 @@ impl TernaryMatrix {
     }
 
     /// Interleaves two matrices by sixteen rows, so that a tile holds the same rows of both.
-    pub fn interleave<S: TernarySource>(
+    pub(crate) fn interleave<S: TernarySource>(
         pool: &mut Pool,
         columns: usize,
         parts: &[S; 2],
@@ -70,7 +74,7 @@ impl TernaryMatrix {
     ///
     /// # Panics
     /// When the weights are not whole rows.
-    pub fn from_weights(
+    pub(crate) fn from_weights(
         pool: &mut Pool,
         weights: &[i8],
         columns: usize,
@@ -121,13 +125,13 @@ impl TernaryMatrix {
 
     /// Number of outputs; interleaved matrices count the rows of both, rounded up to sixteen.
     #[must_use]
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.rows
     }
 
     /// Number of inputs.
     #[must_use]
-    pub fn columns(&self) -> usize {
+    pub(crate) fn columns(&self) -> usize {
         self.columns
     }
 
@@ -154,7 +158,7 @@ impl TernaryMatrix {
 
     /// The packed weights as bytes, for measuring how fast they can be read.
     #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         bytemuck::cast_slice::<Tile, u8>(&self.tiles)
     }
 }

@@ -41,16 +41,6 @@ impl Tile {
         self.0[4 * row + column % 4] >> (2 * (column / 4)) & 3
     }
 
-    /// A tile of the codes that `code(row, column)` gives.
-    pub(in crate::kernels) fn from_codes(mut code: impl FnMut(usize, usize) -> u8) -> Self {
-        let mut tile = Self([0; TILE_ROWS * 4]);
-        for row in 0..TILE_ROWS {
-            let weights = std::array::from_fn(|column| code(row, column).cast_signed() - 1);
-            tile.set_row(row, &weights);
-        }
-        tile
-    }
-
     /// Stores the codes of a row: `weights` are -1, 0 or +1.
     #[inline]
     pub(super) fn set_row(&mut self, row: usize, weights: &[i8; TILE_COLUMNS]) {

@@ -1,4 +1,4 @@
-//! Each form of lm_head against the exact one: near it, and what they read from the file is what is there.
+//! Each form of `lm_head` against the exact one: near it, and what they read from the file is what is there.
 
 use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use crate::kernels::{CacheType, Isa};
 use crate::logits::{Demand, Logits};
 use crate::model::{ForwardError, Inference, LmHeadType};
 
-/// Tied and untied, and each type of tensor that lm_head can have.
+/// Tied and untied, and each type of tensor that `lm_head` can have.
 const MODELS: [(&str, &str); 6] = [
     ("pico-bitnet25/model-i2_s.gguf", "pico/reference"),
     ("pico/model-i2_s.gguf", "pico/reference"),
@@ -27,7 +27,7 @@ fn inference(model: &str, lm_head: LmHeadType) -> Inference {
 }
 
 /// A weight is wrong by at most half of one part in 128 of the row's largest, some 1 % of a typical weight; the states before
-/// lm_head are exact.
+/// `lm_head` are exact.
 const RMS_TOLERANCE: f64 = 0.015;
 const LEAST_AGREEMENT: f64 = 0.97;
 

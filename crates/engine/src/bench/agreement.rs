@@ -18,7 +18,7 @@ pub fn positions(tokens: usize) -> usize {
 /// Shares of greedy tokens that a lossy `lm_head` leaves as they are.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Agreement {
-    /// The same token as from the exact model, after the same text: embedding and head differ.
+    /// The same token as from the exact model, after the same text: embedding and `lm_head` differ.
     pub with_model: f64,
     /// The same token as from the exact `lm_head`, after the same state: `lm_head` alone differs.
     pub with_head: f64,

@@ -21,12 +21,7 @@ pub enum GgufError {
     Version(u32),
     /// Anything else.
     #[error("{place}: {problem}")]
-    Malformed {
-        /// Where.
-        place: Place,
-        /// What.
-        problem: Problem,
-    },
+    Malformed { place: Place, problem: Problem },
 }
 
 /// The part of the file in which a problem was found.

@@ -1,4 +1,4 @@
-//! The vocabulary of the kernels: sixteen f32 lanes and the ternary dot products, with their scalar definition.
+//! The vocabulary of the kernels: sixteen f32 lanes and the integer dot products. `scalar` defines what they compute.
 //!
 //! Every operation is either exact or rounded once as IEEE 754 says, and each implementation performs the same operations in
 //! the same order. So a kernel written over [`Simd`] has the same bits on every instruction set, by construction.

@@ -1,9 +1,9 @@
-//! Everything that computes: ternary products, norms, attention and the output head, for each instruction set.
+//! Everything that computes: ternary products, norms, attention and `lm_head`, for each instruction set.
 //!
-//! An operation is written once over the lanes of [`simd`] or, where instruction sets differ too much (ternary products),
+//! An operation is written once over [`lanes`] or, where instruction sets differ too much (ternary products),
 //! once for each; the scalar version is the definition. The public functions are safe, spread their work over the pool and
-//! have the same bits on every instruction set and any number of threads. Files come in bytes, models in hyperparameters;
-//! here there are only matrices, rows and heads.
+//! have the same bits on every instruction set and any number of threads. Here are only matrices, rows and pages in memory: no
+//! file, no tensor type and no hyperparameter, so that no product can fail.
 
 #![expect(
     clippy::inline_always,

@@ -19,7 +19,6 @@ pub enum Stage {
     AttentionOutput,
     /// Gate and up, with the activation.
     GateUp,
-    /// Down.
     Down,
     /// The logits.
     LmHead,
@@ -51,6 +50,7 @@ impl Stage {
             Self::AttentionOutput => "attention output",
             Self::GateUp => "gate and up",
             Self::Down => "down",
+            // As in the reports of all versions.
             Self::LmHead => "head",
         }
     }

@@ -7,7 +7,7 @@ use super::{QuantError, blocks, for_each_piece};
 use crate::checkpoint::Tensor;
 use crate::gguf::TensorType;
 
-/// A matrix (an embedding, an output head) whose rows are read as `f32`.
+/// A matrix (an embedding, an `lm_head`) whose rows are read as `f32`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FloatRows<'a> {
     tensor: Tensor<'a>,

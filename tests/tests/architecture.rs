@@ -14,6 +14,39 @@ fn the_web_server_s_modules_use_only_modules_above_them() {
 }
 
 #[test]
+fn the_engine_s_kernels_compute_and_read_nothing() {
+    check_uses("engine", "kernels", |root, name| match root {
+        "crate" => ["kernels", "memory", "pool", "logits"].contains(&name),
+        "std" => !["fs", "io", "net", "env", "process"].contains(&name),
+        _ => name != "memmap2",
+    });
+}
+
+#[test]
+fn sampling_knows_no_kernel_and_no_model() {
+    check_uses("engine", "sampling", |root, name| {
+        root != "crate" || !["kernels", "model", "checkpoint", "pool"].contains(&name)
+    });
+}
+
+#[test]
+fn every_use_of_a_crate_is_seen() {
+    let source = "\
+use std::{
+    fmt,
+    io::{self, Read},
+};
+use memmap2::Mmap;
+fn f() { std::fs::read(\"\"); super::memory::g(); }
+";
+    assert_eq!(names_after(&without_tests_and_comments(source), "std"), ["fmt", "io", "fs"]);
+    let seen = uses(source, 1);
+    for used in [("std", "io"), ("std", "fs"), ("", "memmap2"), ("crate", "memory")] {
+        assert!(seen.contains(&(used.0, used.1.to_owned())), "{used:?} in {seen:?}");
+    }
+}
+
+#[test]
 fn every_way_to_name_a_module_is_seen_except_in_tests_and_comments() {
     let source = "\
 //! Fills what [`crate::linked`] reads.
@@ -61,6 +94,39 @@ fn check(name: &str) {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Fails with every use in a module, outside of its tests, that is not allowed: a name directly below the roots `crate` and `std`, or
+/// that of another crate.
+fn check_uses(name: &str, module: &str, allowed: impl Fn(&str, &str) -> bool) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates").join(name).join("src");
+    let mut wrong = Vec::new();
+    for (file, depth) in files(&source, module) {
+        let uses = uses(&read(&file), depth).into_iter();
+        let uses = uses.filter(|(root, name)| !name.is_empty() && !allowed(root, name));
+        wrong.extend(uses.map(|(root, name)| format!("{} uses {root}::{name}", file.display())));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What a source names, outside of tests and comments: modules of its own crate, those of `std`, and, with an empty root, whatever else
+/// stands before a `::`.
+fn uses(source: &str, depth: usize) -> Vec<(&'static str, String)> {
+    let code = without_tests_and_comments(source);
+    let own = modules_named(source, depth).into_iter().map(|name| ("crate", name));
+    let std = names_after(&code, "std").into_iter().map(|name| ("std", name));
+    let before = |(end, _): (usize, &str)| {
+        let start = code[..end].rfind(|character: char| !(character.is_alphanumeric() || character == '_'));
+        ("", code[start.map_or(0, |start| start + 1)..end].to_owned())
+    };
+    own.chain(std).chain(code.match_indices("::").map(before)).collect()
+}
+
+/// The first names of the paths that begin with a root.
+fn names_after(code: &str, root: &str) -> Vec<String> {
+    let root = format!("{root}::");
+    let names = code.match_indices(&root).flat_map(|(start, _)| first_names(&code[start + root.len()..]));
+    names.filter(|name| !name.is_empty()).collect()
 }
 
 /// The modules that a `lib.rs` declares, in its order.

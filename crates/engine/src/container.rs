@@ -6,7 +6,7 @@ use std::fs;
 /// Bytes that this process may use: the lowest limit of its control groups, or what the machine has. `None` where neither can
 /// be read.
 #[must_use]
-pub fn memory_limit() -> Option<u64> {
+pub(crate) fn memory_limit() -> Option<u64> {
     let read = |path: &str| fs::read_to_string(path).ok();
     let group = read("/proc/self/cgroup").and_then(|groups| lowest_limit(&groups, read));
     [group, read("/proc/meminfo").and_then(|text| total_memory(&text))].into_iter().flatten().min()

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use crate::checkpoint::{Activation, Checkpoint};
+use crate::checkpoint::Checkpoint;
 use crate::gguf::{Array, Gguf, Metadata, TensorType, Value, shown};
 use crate::hub::LocalModel;
+use crate::kernels::Activation;
 
 /// Prints metadata, tensors, totals and hyperparameters of a model file.
 pub fn inspect(model: &LocalModel, out: &mut impl Write) -> anyhow::Result<()> {

@@ -2,23 +2,25 @@
 //!
 //! The modules stand in the order in which data flows; each may use only those above it.
 
-pub mod memory;
+mod memory;
 
-pub mod container;
+mod container;
 
-pub mod pool;
+mod pool;
 
-pub mod gguf;
+mod logits;
+
+mod kernels;
+
+mod gguf;
 
 pub mod hub;
 
-pub mod checkpoint;
+mod checkpoint;
 
-pub mod quant;
+mod quant;
 
-pub mod kernels;
-
-pub mod model;
+mod model;
 
 pub mod tokenizer;
 
@@ -26,7 +28,7 @@ pub mod chat_template;
 
 mod text;
 
-pub mod sampling;
+mod sampling;
 
 mod generation;
 

@@ -4,7 +4,6 @@
 //! advised to use huge pages, because a decode step walks through all weights and would otherwise spend a good part of its
 //! time on address translation. Small or short-lived data belongs into `Vec`.
 
-use std::io;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
@@ -14,9 +13,17 @@ use memmap2::MmapMut;
 /// Size of a huge page on x86-64 and of the usual choice on aarch64, in bytes.
 const HUGE_PAGE: usize = 2 << 20;
 
+/// The system has no memory for a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the system has no {bytes} bytes of memory to give")]
+pub struct OutOfMemory {
+    /// Size of the buffer; the greatest number there is when its size is none.
+    pub bytes: usize,
+}
+
 /// A fixed-size array of plain data in its own map, aligned to a huge page when it is larger than one.
 #[derive(Debug)]
-pub struct Buffer<T> {
+pub(crate) struct Buffer<T> {
     map: MmapMut,
     start: usize,
     bytes: usize,
@@ -25,12 +32,13 @@ pub struct Buffer<T> {
 
 impl<T: Pod> Buffer<T> {
     /// Reserves `len` zero elements. Fails when the size overflows or the system refuses.
-    pub fn zeroed(len: usize) -> io::Result<Self> {
-        let bytes = len.checked_mul(size_of::<T>()).ok_or(io::ErrorKind::OutOfMemory)?;
+    pub(crate) fn zeroed(len: usize) -> Result<Self, OutOfMemory> {
+        let bytes = len.saturating_mul(size_of::<T>());
+        let refused = OutOfMemory { bytes };
         let slack = if bytes >= HUGE_PAGE { HUGE_PAGE } else { 0 };
         // An empty map is an error to the system; an empty buffer is not one to us.
-        let reserved = bytes.checked_add(slack).ok_or(io::ErrorKind::OutOfMemory)?.max(1);
-        let map = MmapMut::map_anon(reserved)?;
+        let reserved = bytes.checked_add(slack).ok_or(refused)?.max(1);
+        let map = MmapMut::map_anon(reserved).map_err(|_| refused)?;
         let start = if slack == 0 {
             0
         } else {
@@ -84,7 +92,8 @@ mod tests {
 
     #[test]
     fn an_impossible_size_is_an_error() {
-        assert!(Buffer::<u64>::zeroed(usize::MAX / 4).is_err());
-        assert!(Buffer::<u64>::zeroed(usize::MAX / 16).is_err());
+        let refused = |len| Buffer::<u64>::zeroed(len).map(drop).unwrap_err();
+        assert_eq!(refused(usize::MAX / 4), OutOfMemory { bytes: usize::MAX });
+        assert_eq!(refused(usize::MAX / 16), OutOfMemory { bytes: usize::MAX / 16 * 8 });
     }
 }

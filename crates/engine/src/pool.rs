@@ -75,22 +75,18 @@ impl Pool {
     /// When the system refuses to start a thread.
     pub fn new(threads: NonZeroUsize) -> std::io::Result<Self> {
         let workers = threads.get() - 1;
-        let shared = Arc::new(Shared {
-            state: AtomicU64::new(0),
-            next: AtomicUsize::new(0),
-            job: UnsafeCell::new(Job { pieces: 0, data: std::ptr::null(), call: |_, _| {} }),
-            parked: (0..workers).map(|_| AtomicBool::new(false)).collect(),
-            quit: AtomicBool::new(false),
-            panicked: AtomicBool::new(false),
-            panic: Mutex::new(None),
-        });
-        let mut pool = Self { shared, workers: Vec::with_capacity(workers) };
+        let mut pool = Self { shared: Shared::new(workers), workers: Vec::with_capacity(workers) };
         for index in 0..workers {
             let shared = Arc::clone(&pool.shared);
             let name = format!("compute-{}", index + 1);
             pool.workers.push(thread::Builder::new().name(name).spawn(move || shared.work(index))?);
         }
         Ok(pool)
+    }
+
+    /// The caller alone.
+    pub(crate) fn single() -> Self {
+        Self { shared: Shared::new(0), workers: Vec::new() }
     }
 
     /// Number of threads that compute, the caller included.
@@ -183,6 +179,18 @@ unsafe fn call<W: Fn(usize)>(data: *const (), piece: usize) {
 }
 
 impl Shared {
+    fn new(workers: usize) -> Arc<Self> {
+        Arc::new(Self {
+            state: AtomicU64::new(0),
+            next: AtomicUsize::new(0),
+            job: UnsafeCell::new(Job { pieces: 0, data: std::ptr::null(), call: |_, _| {} }),
+            parked: (0..workers).map(|_| AtomicBool::new(false)).collect(),
+            quit: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
+            panic: Mutex::new(None),
+        })
+    }
+
     fn work(&self, index: usize) {
         let mut last_region = 0;
         let mut spins = 0;

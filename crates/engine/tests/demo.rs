@@ -1,45 +1,33 @@
 //! The demo model as a real one: what it says is the same however it is computed.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::path::Path;
+
+use bitnet_engine::bench::Decoder;
+use bitnet_engine::bench::kernels::Isa;
 use bitnet_engine::chat_template::Message;
 use bitnet_engine::config::Config;
-use bitnet_engine::engine::{checkpoint, inference, language};
-use bitnet_engine::hub::LocalModel;
-use bitnet_engine::kernels::Isa;
-use bitnet_engine::model::Row;
+
+const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../demo/bitnet-demo.gguf");
 
 /// The likeliest answer to the last message, with these flags.
 fn answer(messages: &[&str], flags: &[&str]) -> String {
-    let config = Config::parse([&["x", "--model", "demo"], flags].concat()).unwrap();
-    let checkpoint = checkpoint(&LocalModel::Demo).unwrap();
-    let (tokenizer, template) = language(&config, &checkpoint).unwrap();
-    let mut inference = inference(&config, &checkpoint).unwrap();
+    let config = Config::parse([&["x"], flags].concat()).unwrap();
+    let mut decoder = Decoder::open(&config, Path::new(DEMO)).unwrap();
     let messages: Vec<_> = messages
         .iter()
         .zip(["user", "assistant"].iter().cycle())
         .map(|(content, role)| Message { role: (*role).to_owned(), content: (*content).to_owned() })
         .collect();
-    let mut tokens = template.prompt(&messages, true, &tokenizer).unwrap();
-    let prompt = tokens.len();
-    let mut read = 0;
+    decoder.prefill(&decoder.prompt(&messages).unwrap()).unwrap();
+    let mut answer = Vec::new();
     loop {
-        while read < tokens.len() {
-            let end = tokens.len().min(read + inference.max_rows());
-            let row = |position| Row {
-                token: tokens[position],
-                slot: 0,
-                position,
-                logits: position + 1 == tokens.len(),
-            };
-            inference.forward(&(read..end).map(row).collect::<Vec<_>>()).unwrap();
-            read = end;
+        let next = decoder.likeliest().unwrap();
+        if decoder.tokenizer().end_of_generation().contains(&next) || answer.len() == 100 {
+            return decoder.tokenizer().decode(&answer, false);
         }
-        let logits = inference.logits(0).unwrap();
-        let next = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap() as u32;
-        if tokenizer.end_of_generation().contains(&next) || tokens.len() == prompt + 100 {
-            return tokenizer.decode(&tokens[prompt..], false);
-        }
-        tokens.push(next);
+        answer.push(next);
+        decoder.push(next).unwrap();
     }
 }
 
@@ -80,7 +68,6 @@ fn its_likeliest_answers_are_the_published_ones_on_every_instruction_set_with_an
 
 #[test]
 fn it_is_small() {
-    let bytes =
-        std::fs::metadata(concat!(env!("CARGO_MANIFEST_DIR"), "/../../demo/bitnet-demo.gguf")).unwrap().len();
+    let bytes = std::fs::metadata(DEMO).unwrap().len();
     assert!(bytes <= 8 << 20, "{bytes} bytes");
 }

@@ -8,13 +8,9 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use bitnet_engine::checkpoint::Checkpoint;
-use bitnet_engine::kernels::{
-    CacheType, Demand, FloatMatrix, Int8Matrix, Isa, Rows, Search, Searchable, ShortCopy,
-};
-use bitnet_engine::model::{HeadType, Inference, InferenceOptions, Model, Row};
-use bitnet_engine::pool::Pool;
-use bitnet_engine::sampling::{Sampler, SamplingParameters};
+use bitnet_engine::bench::Decoder;
+use bitnet_engine::bench::kernels::{Isa, LmHeadSearch, Pool};
+use bitnet_engine::config::Config;
 
 /// The system's allocator, which notes each call of any thread while `COUNTING`.
 struct Counting;
@@ -68,22 +64,16 @@ fn decoding_does_not_allocate_on_any_thread() {
         || pool(2).run(100, |_| drop(std::hint::black_box(vec![1u8; std::hint::black_box(100)])));
     assert!(calls_of(on_a_worker).0 >= 200, "those of other threads too");
 
-    let plain = SamplingParameters { seed: 7, ..SamplingParameters::default() };
-    let requests = [
-        ("greedy", SamplingParameters { temperature: 0.0, ..plain.clone() }),
-        ("what a request without parameters gets", SamplingParameters { top_k: 40, ..plain.clone() }),
-        ("nucleus of all tokens", SamplingParameters { top_k: 0, top_p: 0.9, ..plain.clone() }),
-        ("penalties", SamplingParameters { repeat_penalty: 1.1, top_k: 40, ..plain }),
+    let requests: [(&str, &[&str]); 4] = [
+        ("greedy", &["--temp", "0"]),
+        ("what a request without parameters gets", &[]),
+        ("nucleus of all tokens", &["--top-k", "0", "--top-p", "0.9", "--min-p", "0"]),
+        ("penalties", &["--repeat-penalty", "1.1"]),
     ];
     for threads in [1, 2] {
-        for (cache_type, head) in [
-            (CacheType::F16, HeadType::Exact),
-            (CacheType::F32, HeadType::Exact),
-            (CacheType::F16, HeadType::Q8),
-            (CacheType::F16, HeadType::Q4),
-        ] {
-            for (name, parameters) in &requests {
-                check_decoding(threads, cache_type, head, name, parameters);
+        for (cache_type, lm_head) in [("f16", "exact"), ("f32", "exact"), ("f16", "q8"), ("f16", "q4")] {
+            for (name, sampling) in requests {
+                check_decoding(threads, cache_type, lm_head, name, sampling);
             }
         }
         check_search(threads);
@@ -91,71 +81,42 @@ fn decoding_does_not_allocate_on_any_thread() {
 }
 
 /// A forward pass, the logits that the sampler asks for, a token: across the borders of several pages of the cache.
-fn check_decoding(
-    threads: usize,
-    cache_type: CacheType,
-    head: HeadType,
-    name: &str,
-    parameters: &SamplingParameters,
-) {
+fn check_decoding(threads: usize, cache_type: &str, lm_head: &str, name: &str, sampling: &[&str]) {
     const PROMPT: usize = 60;
     const WARM_UP: usize = 4;
     const STEPS: usize = 400;
-    let mut inference = load(threads, cache_type, head);
-    let mut sampler = Sampler::new(parameters);
-    let prompt: Vec<Row> = (0..PROMPT)
-        .map(|position| Row {
-            token: position as u32 * 37 % 1_000,
-            slot: 0,
-            position,
-            logits: position + 1 == PROMPT,
-        })
-        .collect();
-    inference.forward(&prompt).unwrap();
+    let mut decoder = load(threads, cache_type, lm_head, sampling);
+    let prompt: Vec<u32> = (0..PROMPT as u32).map(|position| position * 37 % 1_000).collect();
+    decoder.prefill(&prompt).unwrap();
 
-    let mut step = |position: usize| {
-        let token =
-            sampler.sample(inference.select(0, sampler.demand(), sampler.touched()).unwrap()).unwrap();
-        sampler.accept(token);
-        inference.forward(&[Row { token, slot: 0, position, logits: true }]).unwrap();
-    };
-    (PROMPT..PROMPT + WARM_UP).for_each(&mut step);
+    let mut step = || decoder.step().unwrap();
+    (0..WARM_UP).for_each(|_| _ = step());
     for position in PROMPT + WARM_UP..PROMPT + STEPS {
-        let (calls, size) = calls_of(|| step(position));
+        let (calls, size) = calls_of(|| _ = step());
         let context =
-            format!("{name}, {threads} threads, {cache_type:?} cache, {head:?} head, position {position}");
+            format!("{name}, {threads} threads, {cache_type} cache, {lm_head} lm_head, position {position}");
         assert_eq!(calls, 0, "{context}: calls of the allocator, the last for {size} bytes");
     }
 }
 
-/// The search in the 8-bit copy of an exact head, which models of this size do without.
+/// The search in the 8-bit copy of an exact `lm_head`, which models of this size do without.
 fn check_search(threads: usize) {
-    const ROWS: usize = 4_000;
-    const COLUMNS: usize = 64;
-    let mut noise = 1u32;
-    let mut next = || {
-        noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (noise >> 8) as f32 / (1 << 23) as f32 - 1.0
-    };
-    let values: Vec<f32> = (0..ROWS * COLUMNS).map(|_| next()).collect();
     let (mut pool, isa) = (pool(threads), Isa::best());
-    let exact = FloatMatrix::from_f32(&values, COLUMNS).unwrap();
-    let copy = Int8Matrix::round(&mut pool, isa, &exact).unwrap();
-    let head = Searchable { exact: &exact, copy: ShortCopy::Int8(&copy) };
-    let mut x = Rows::with_capacity(1, COLUMNS).unwrap();
-    x.set_rows(1);
-    let mut search = Search::default();
+    let mut search = LmHeadSearch::new(&mut pool, isa, 4_000, 64).unwrap();
     for step in 0..50 {
-        x.row_mut(0).fill_with(&mut next);
+        search.change_state();
         // More and more candidates.
-        for demand in [Demand::Top(1 + step), Demand::Within(step as f32 / 25.0)] {
-            let mut found = false;
+        for top in [true, false] {
+            let mut found = None;
             let (calls, size) = calls_of(|| {
-                let touched = [7, 4_000_000_000].into_iter();
-                found = search.run(&mut pool, isa, head, (&x, 0), demand, touched).unwrap();
+                found = if top {
+                    search.top(&mut pool, isa, 1 + step)
+                } else {
+                    search.within(&mut pool, isa, step as f32 / 25.0)
+                };
             });
-            assert!(found, "{demand:?} is worth a search");
-            assert!(step == 0 || calls == 0, "{demand:?}: {calls} calls, the last for {size} bytes");
+            assert!(found.is_some(), "step {step} is worth a search");
+            assert!(step == 0 || calls == 0, "step {step}: {calls} calls, the last for {size} bytes");
         }
     }
 }
@@ -182,11 +143,11 @@ fn pool(threads: usize) -> Pool {
     pool
 }
 
-fn load(threads: usize, cache_type: CacheType, head: HeadType) -> Inference {
+fn load(threads: usize, cache_type: &str, lm_head: &str, sampling: &[&str]) -> Decoder {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/nano64/model-i2_s.gguf");
-    let checkpoint = Checkpoint::open(Path::new(path)).unwrap();
-    let (mut pool, isa) = (pool(threads), Isa::best());
-    let model = Model::load(&checkpoint, head, isa, &mut pool).unwrap();
-    let options = InferenceOptions { context: 512, slots: 1, cache_type, max_rows: 64 };
-    Inference::new(model, pool, isa, options).unwrap()
+    let threads = threads.to_string();
+    let flags = ["--threads", &threads, "--cache-type", cache_type, "--head", lm_head];
+    let limits = ["--ctx-size", "512", "--ubatch-size", "64"];
+    let config = Config::parse([&["x", "--seed", "7"], &flags[..], &limits, sampling].concat()).unwrap();
+    Decoder::open(&config, Path::new(path)).unwrap()
 }

@@ -3,13 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use bitnet_engine::chat_template::{ChatTemplate, Message};
-use bitnet_engine::checkpoint::Checkpoint;
+use anyhow::Result;
+use bitnet_engine::bench::Decoder;
+use bitnet_engine::chat_template::Message;
 use bitnet_engine::config::Config;
-use bitnet_engine::engine::{inference, language};
-use bitnet_engine::model::{Inference, Row};
-use bitnet_engine::tokenizer::Tokenizer;
 
 use crate::corpus::{Lessons, Question};
 
@@ -18,55 +15,30 @@ const LONGEST_ANSWER: usize = 160;
 
 /// A model that answers.
 #[derive(Debug)]
-pub struct Chat {
-    inference: Inference,
-    tokenizer: Tokenizer,
-    template: ChatTemplate,
-}
+pub struct Chat(Decoder);
 
 impl Chat {
     /// Loads a model file.
     pub fn open(path: &Path) -> Result<Self> {
-        let checkpoint = Checkpoint::open(path).with_context(|| format!("cannot use {}", path.display()))?;
-        Self::new(&checkpoint)
-    }
-
-    /// Loads a model.
-    pub fn new(checkpoint: &Checkpoint) -> Result<Self> {
-        let config = Config::parse(["bitnet-demo"])?;
-        let (tokenizer, template) = language(&config, checkpoint)?;
-        Ok(Self { inference: inference(&config, checkpoint)?, tokenizer, template })
+        Ok(Self(Decoder::open(&Config::parse(["bitnet-demo"])?, path)?))
     }
 
     /// The likeliest answer, token by token.
     pub fn answer(&mut self, messages: &[Message]) -> Result<String> {
-        let prompt = self.template.prompt(messages, true, &self.tokenizer)?;
-        let mut next = self.read(&prompt, 0)?;
+        let Self(decoder) = self;
+        let prompt = decoder.prompt(messages)?;
+        decoder.prefill(&prompt)?;
         let mut answer = Vec::new();
-        let room = self.inference.context().saturating_sub(prompt.len());
-        while !self.tokenizer.end_of_generation().contains(&next) && answer.len() < LONGEST_ANSWER.min(room) {
+        let room = decoder.context().saturating_sub(prompt.len());
+        loop {
+            let next = decoder.likeliest()?;
+            let ends = decoder.tokenizer().end_of_generation().contains(&next);
+            if ends || answer.len() >= LONGEST_ANSWER.min(room) {
+                return Ok(decoder.tokenizer().decode(&answer, false));
+            }
             answer.push(next);
-            next = self.read(&[next], prompt.len() + answer.len() - 1)?;
+            decoder.push(next)?;
         }
-        Ok(self.tokenizer.decode(&answer, false))
-    }
-
-    /// Reads tokens from `start` on and returns the likeliest next one.
-    fn read(&mut self, tokens: &[u32], start: usize) -> Result<u32> {
-        let at_once = self.inference.max_rows();
-        for (chunk, part) in tokens.chunks(at_once).enumerate() {
-            let first = start + chunk * at_once;
-            let end = start + tokens.len();
-            let rows: Vec<Row> = part
-                .iter()
-                .zip(first..)
-                .map(|(&token, position)| Row { token, slot: 0, position, logits: position + 1 == end })
-                .collect();
-            self.inference.forward(&rows)?;
-        }
-        let logits = self.inference.logits(0)?;
-        let likeliest = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
-        Ok(likeliest.unwrap_or_default() as u32)
     }
 }
 

@@ -11,15 +11,12 @@
 //! The harness is our own since none of the known ones measures variants in turns and holds one against the other.
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on fails")]
 
-mod cases;
-mod fork_join;
 mod measure;
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
-use bitnet_engine::kernels::Isa;
-use bitnet_engine::pool::Pool;
+use bitnet_engine::bench::kernels::{ALL, ForkJoin, Isa, Pool};
 
 use crate::measure::{Measured, in_turns};
 
@@ -42,8 +39,8 @@ fn main() -> ExitCode {
     let mut failures = Vec::new();
     // One thread: the instructions are measured here, not the other cores.
     let mut pool = Pool::new(NonZeroUsize::MIN).unwrap();
-    for build in cases::ALL {
-        let mut case = build(&mut pool);
+    for build in ALL {
+        let mut case = build(&mut pool).unwrap();
         if !wanted(case.name) {
             continue;
         }
@@ -62,9 +59,10 @@ fn main() -> ExitCode {
             .extend(report(check, case.name, &names, &floors, throughput, || in_turns(isas.len(), &mut run)));
     }
     if std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) {
-        for case in fork_join::cases().into_iter().filter(|case| wanted(case.name)) {
+        for mut case in ForkJoin::all().unwrap().into_iter().filter(|case| wanted(case.name)) {
             let (names, floors) = (["threads", "pool"], [None, case.floor]);
-            failures.extend(report(check, case.name, &names, &floors, |_| String::new(), case.measure));
+            let measure = || in_turns(2, &mut case.run);
+            failures.extend(report(check, case.name, &names, &floors, |_| String::new(), measure));
         }
     } else {
         println!("fork-join is left out: there is one core");

@@ -1,9 +1,9 @@
-//! How often a lossy head changes a token.
+//! How often a lossy `lm_head` changes a token.
 
 use serde::Serialize;
 
 use super::any_token;
-use crate::model::{ForwardError, Inference, Row};
+use crate::model::{ForwardError, Inference, Run, Wanted};
 use crate::sampling::{Sampler, SamplingParameters};
 
 /// Tokens that are given, so that there is something to go on from.
@@ -15,16 +15,16 @@ pub fn positions(tokens: usize) -> usize {
     PROMPT + tokens
 }
 
-/// Shares of greedy tokens that a lossy head leaves as they are.
+/// Shares of greedy tokens that a lossy `lm_head` leaves as they are.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Agreement {
-    /// The same token as from the exact model, after the same text: embedding and head differ.
+    /// The same token as from the exact model, after the same text: embedding and `lm_head` differ.
     pub with_model: f64,
-    /// The same token as from the exact head, after the same state: the head alone differs.
+    /// The same token as from the exact `lm_head`, after the same state: `lm_head` alone differs.
     pub with_head: f64,
 }
 
-/// Compares `inference` with `exact`, which has the same model with an exact head and writes a text of `tokens` greedy tokens,
+/// Compares `inference` with `exact`, which has the same model with an exact `lm_head` and writes a text of `tokens` greedy tokens,
 /// from a few given ones on. What both have in their caches is forgotten.
 pub fn agreement(
     inference: &mut Inference,
@@ -36,9 +36,9 @@ pub fn agreement(
         if position < PROMPT {
             token = any_token(position, exact.hyperparameters().vocab_size);
         }
-        let row = [Row { token, slot: 0, position, logits: true }];
-        inference.forward(&row)?;
-        exact.forward(&row)?;
+        let run = [Run { slot: 0, start: position, tokens: &[token], logits: Wanted::Last }];
+        inference.forward(&run)?;
+        exact.forward(&run)?;
         let (found, expected) = (greedy(inference)?, greedy(exact)?);
         if position + 1 >= PROMPT {
             exact.take_states(inference);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::kernels::{Isa, limits};
+use crate::kernels::{Isa, peak};
 use crate::model::Inference;
 
 /// Rounds of the multiplication limits: some tens of milliseconds.
@@ -29,10 +29,10 @@ impl Resource {
             let buffers = model.buffers();
             let start = Instant::now();
             let amount = match self {
-                Self::MultiplyAdds => limits::multiply(pool, isa, MULTIPLY_ROUNDS),
-                Self::FloatMultiplyAdds => limits::multiply_floats(pool, isa, MULTIPLY_ROUNDS),
+                Self::MultiplyAdds => peak::multiply(pool, isa, MULTIPLY_ROUNDS),
+                Self::FloatMultiplyAdds => peak::multiply_floats(pool, isa, MULTIPLY_ROUNDS),
                 Self::Bytes => {
-                    std::hint::black_box(limits::read(pool, isa, &buffers));
+                    std::hint::black_box(peak::read(pool, isa, &buffers));
                     buffers.iter().map(|buffer| buffer.len() as u64).sum()
                 }
             };

@@ -44,7 +44,7 @@ pub(super) fn prefill_need(inference: &Inference, tokens: usize, stage: Stage) -
             let multiply_adds = inference.attention_multiply_adds(all_positions);
             (Resource::FloatMultiplyAdds, multiply_adds as f64 / tokens as f64)
         }
-        // The head is for one token of a prompt, and not part of the measurement.
+        // lm_head is for one token of a prompt, and not part of the measurement.
         _ => (Resource::MultiplyAdds, inference.model().ternary_weights_of(stage) as f64),
     };
     (amount > 0.0).then_some((resource, amount))

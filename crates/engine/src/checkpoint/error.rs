@@ -8,7 +8,6 @@ use crate::gguf::{GgufError, TensorType, shown};
 
 /// Why a file is not a model that can be run, in words for the person who chose the file.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "each variant's text says all, fields included")]
 pub enum CheckpointError {
     #[error("{} cannot be opened: {error}", path.display())]
     Open { path: PathBuf, error: io::Error },

@@ -2,6 +2,7 @@
 
 use super::CheckpointError;
 use crate::gguf::{Gguf, Metadata, shown};
+use crate::kernels::Activation;
 
 /// Beyond any model of this kind, and small enough that a sum of so many products of a ternary weight and an int8 stays
 /// within an `i32`.
@@ -53,28 +54,9 @@ impl Architecture {
     }
 }
 
-/// What the feed-forward part applies to its gate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// `max(x, 0)²`
-    ReluSquared,
-    /// `x · sigmoid(x)`
-    Silu,
-}
-
-impl Activation {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::ReluSquared, Self::Silu];
-
-    /// The name in metadata.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ReluSquared => "relu2",
-            Self::Silu => "silu",
-        }
-    }
-}
+/// Both, by their names in metadata.
+pub(super) const ACTIVATIONS: [(&str, Activation); 2] =
+    [("relu2", Activation::ReluSquared), ("silu", Activation::Silu)];
 
 /// The model's shape and the choices that its metadata makes.
 ///
@@ -222,8 +204,9 @@ impl Keys<'_> {
         let Some(name) = self.metadata.string(&self.full(key))? else {
             return Ok(architecture.usual_activation());
         };
-        Activation::ALL.into_iter().find(|activation| activation.name() == name).ok_or_else(|| {
-            let supported = Activation::ALL.map(Activation::name).join(" or ");
+        let known = ACTIVATIONS.into_iter().find(|&(known, _)| known == name);
+        known.map(|(_, activation)| activation).ok_or_else(|| {
+            let supported = ACTIVATIONS.map(|(name, _)| name).join(" or ");
             self.invalid(key, format!("must be {supported}, not {}", shown(name)))
         })
     }

@@ -18,9 +18,9 @@ use bytes::Bytes;
 
 use crate::gguf::{Gguf, Metadata, Source};
 
-pub use error::CheckpointError;
-pub use hyperparameters::{Activation, Architecture, Hyperparameters};
-pub use tensor::{StoredTensor, Tensor};
+pub(crate) use error::CheckpointError;
+pub(crate) use hyperparameters::{Architecture, Hyperparameters};
+pub(crate) use tensor::{StoredTensor, Tensor};
 
 /// An open model file.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use half::{bf16, f16};
 use super::*;
 use crate::gguf::writer::TestFile;
 use crate::gguf::{Array, TensorType, Value};
+use crate::kernels::Activation;
 
 /// A file of the test models, for instance `pico/model-i2_s.gguf`.
 pub(crate) fn fixture(name: &str) -> Checkpoint {
@@ -174,8 +175,8 @@ fn the_activation_follows_the_architecture_unless_the_file_says_otherwise() {
         let checkpoint = Checkpoint::from_bytes(small_model(architecture).bytes().into()).unwrap();
         assert_eq!(checkpoint.hyperparameters().activation, expected, "{architecture}");
     }
-    for activation in Activation::ALL {
-        let checkpoint = with("hidden_activation", Some(text(activation.name()))).unwrap();
+    for (name, activation) in hyperparameters::ACTIVATIONS {
+        let checkpoint = with("hidden_activation", Some(text(name))).unwrap();
         assert_eq!(checkpoint.hyperparameters().activation, activation);
     }
     check_refused(with("hidden_activation", Some(text("gelu"))), r#"must be relu2 or silu, not "gelu""#);

@@ -5,13 +5,12 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use bitnet_engine::bench::{
-    Agreement, Plan, Report, Resource, Speed, StageLimit, StageTime, agreement, agreement_positions,
-    run as measure,
+    Agreement, Inference, LmHeadType, Plan, Report, Resource, Speed, StageLimit, StageTime, agreement,
+    agreement_positions, run as measure,
 };
 use bitnet_engine::config::{Bench, Config};
 use bitnet_engine::engine;
 use bitnet_engine::hub::{self, LocalModel};
-use bitnet_engine::model::{HeadType, Inference};
 use serde::Serialize;
 
 use super::output;
@@ -58,7 +57,7 @@ pub(crate) fn run(config: &Config, options: &Bench) -> Result<()> {
     let peak_memory_bytes = peak_memory();
     let agreement = options.agreement.map(|tokens| -> Result<_> {
         let mut exact = config.clone();
-        exact.head = HeadType::Exact;
+        exact.head = LmHeadType::Exact;
         let mut exact = load(&exact, &model)?;
         Ok(agreement(&mut inference, &mut exact, tokens)?)
     });

@@ -5,7 +5,7 @@ use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, Ty
 
 use crate::hub::ModelReference;
 use crate::kernels::{CacheType, Isa};
-use crate::model::HeadType;
+use crate::model::LmHeadType;
 
 /// A name, what it stands for, and what the help says of it.
 type Choice<T> = (&'static str, T, &'static str);
@@ -13,12 +13,12 @@ type Choice<T> = (&'static str, T, &'static str);
 const CACHE_TYPES: &[Choice<CacheType>] =
     &[("f16", CacheType::F16, "Half the memory"), ("f32", CacheType::F32, "No rounding")];
 
-const HEAD_TYPES: &[Choice<HeadType>] = &[
-    ("exact", HeadType::Exact, "As in the file, with a copy to search in: the model's own tokens"),
-    ("q8", HeadType::Q8, "8 bits only, lossy; embeddings are read from the file"),
+const HEAD_TYPES: &[Choice<LmHeadType>] = &[
+    ("exact", LmHeadType::Exact, "As in the file, with a copy to search in: the model's own tokens"),
+    ("q8", LmHeadType::Q8, "8 bits only, lossy; embeddings are read from the file"),
     (
         "q4",
-        HeadType::Q4,
+        LmHeadType::Q4,
         "Searched in 4 bits, lossy but hardly; embeddings and the rows found are read from the file. Least memory, fastest, \
          slow with logprobs",
     ),
@@ -36,12 +36,12 @@ pub(super) fn cache_type() -> impl TypedValueParser<Value = CacheType> {
     one_of(CACHE_TYPES)
 }
 
-pub(super) fn head_type() -> impl TypedValueParser<Value = HeadType> {
+pub(super) fn head_type() -> impl TypedValueParser<Value = LmHeadType> {
     one_of(HEAD_TYPES)
 }
 
 /// What `--head` calls it.
-pub(super) fn head_name(head_type: HeadType) -> &'static str {
+pub(super) fn head_name(head_type: LmHeadType) -> &'static str {
     HEAD_TYPES.iter().find(|(_, value, _)| *value == head_type).map_or("unknown", |(name, ..)| *name)
 }
 

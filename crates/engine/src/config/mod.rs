@@ -21,7 +21,7 @@ use clap::Args;
 use crate::hub;
 pub use crate::hub::ModelReference;
 use crate::kernels::{CacheType, Isa};
-use crate::model::HeadType;
+use crate::model::LmHeadType;
 use choices::{cache_type, head_name, head_type, isa, model};
 use download::DownloadFlags;
 pub use environment::{service_links, with_environment};
@@ -74,7 +74,7 @@ pub struct Config {
     /// The output head: exact, or rounded, which takes less memory and may change tokens; rounded, the model file is read while
     /// running and must stay in place, best in the page cache
     #[arg(long, value_name = "TYPE", help_heading = "Compute", default_value = "exact", value_parser = head_type())]
-    pub head: HeadType,
+    pub head: LmHeadType,
     /// Tokens of a prompt that are computed at once; a cancelled request stops between two such batches
     #[arg(long, visible_alias = "batch-size", value_name = "N", help_heading = "Compute", default_value = "192", value_parser = within(1..=1_024_usize))]
     pub ubatch_size: usize,

@@ -7,7 +7,7 @@ use crate::sampling::TokenLogprob;
 /// Some text, and the tokens whose text begins in it. Not every token makes text visible at once: some hold a part of a
 /// character, some might begin a stop string.
 #[derive(Clone, Debug)]
-pub struct Piece {
+pub(crate) struct Piece {
     /// Complete characters. May be empty at the end of an answer.
     pub text: String,
     pub tokens: Vec<Token>,
@@ -16,7 +16,7 @@ pub struct Piece {
 
 /// A token of the prompt or of the answer.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Token {
+pub(crate) struct Token {
     pub id: u32,
     /// How likely it was, if that was asked for.
     pub logprobs: Option<TokenLogprobs>,
@@ -24,7 +24,7 @@ pub struct Token {
 
 /// How likely a token was, by the softmax of the model's own logits.
 #[derive(Clone, Debug, PartialEq)]
-pub struct TokenLogprobs {
+pub(crate) struct TokenLogprobs {
     /// Natural logarithm of its probability.
     pub logprob: f32,
     /// The likeliest tokens in its place, best first.
@@ -33,7 +33,7 @@ pub struct TokenLogprobs {
 
 /// Counts and times of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// Where it runs.
     pub slot: usize,
     /// Tokens of the prompt.
@@ -52,14 +52,14 @@ pub struct Progress {
 
 /// The end of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finish {
+pub(crate) struct Finish {
     pub reason: FinishReason,
     pub progress: Progress,
 }
 
 /// Why an answer ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FinishReason {
+pub(crate) enum FinishReason {
     /// The model ended it.
     EndOfGeneration,
     /// This stop string came up.

@@ -8,7 +8,7 @@ use crate::sampling::SamplingParameters;
 
 /// What a request that says nothing gets.
 #[derive(Clone, Debug)]
-pub struct Defaults {
+pub(crate) struct Defaults {
     /// Tokens to generate at most; `None` is until the context is full.
     pub n_predict: Option<usize>,
     /// Divides the logits; 0 always takes the likeliest token.

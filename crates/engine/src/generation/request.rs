@@ -4,7 +4,7 @@ use crate::sampling::SamplingParameters;
 
 /// What to generate.
 #[derive(Clone, Debug)]
-pub struct GenerationRequest {
+pub(crate) struct GenerationRequest {
     pub prompt: Prompt,
     /// Tokens to generate at most. Together with the prompt they fit the context.
     pub max_tokens: usize,
@@ -18,7 +18,7 @@ pub struct GenerationRequest {
 
 /// What is told beside the text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub(crate) struct Report {
     /// How many of the likeliest alternatives to report for each token; `None`: no probabilities.
     pub logprobs: Option<usize>,
     /// Whether the tokens of the prompt are reported as well.
@@ -27,11 +27,11 @@ pub struct Report {
 
 /// Token ids, at least one, and fewer than the context has room for: whatever is admitted has something to compute.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prompt(Vec<u32>);
+pub(crate) struct Prompt(Vec<u32>);
 
 /// Why tokens are no prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidPrompt {
+pub(crate) enum InvalidPrompt {
     #[error("there is nothing to go on from: the prompt has no tokens")]
     Empty,
     #[error(
@@ -48,7 +48,7 @@ pub enum InvalidPrompt {
 
 impl Prompt {
     /// Of token ids of the vocabulary, for a context of so many tokens.
-    pub fn new(tokens: Vec<u32>, context: usize) -> Result<Self, InvalidPrompt> {
+    pub(crate) fn new(tokens: Vec<u32>, context: usize) -> Result<Self, InvalidPrompt> {
         match tokens.len() {
             0 => Err(InvalidPrompt::Empty),
             tokens if tokens >= context => Err(InvalidPrompt::TooLong { tokens, at_least: false, context }),
@@ -58,13 +58,13 @@ impl Prompt {
 
     /// The token ids.
     #[must_use]
-    pub fn tokens(&self) -> &[u32] {
+    pub(crate) fn tokens(&self) -> &[u32] {
         &self.0
     }
 
     /// The token ids.
     #[must_use]
-    pub fn into_tokens(self) -> Vec<u32> {
+    pub(crate) fn into_tokens(self) -> Vec<u32> {
         self.0
     }
 }

@@ -21,12 +21,7 @@ pub enum GgufError {
     Version(u32),
     /// Anything else.
     #[error("{place}: {problem}")]
-    Malformed {
-        /// Where.
-        place: Place,
-        /// What.
-        problem: Problem,
-    },
+    Malformed { place: Place, problem: Problem },
 }
 
 /// The part of the file in which a problem was found.
@@ -58,7 +53,6 @@ impl fmt::Display for Place {
 
 /// What is wrong at a [`Place`].
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "each variant's text says all, fields included")]
 pub enum Problem {
     #[error("the file cannot be read at byte {offset}: {error}")]
     Io { offset: u64, error: io::Error },

@@ -6,7 +6,6 @@ use super::{GgufError, Place, Problem};
 
 /// A metadata value; the variants are GGUF's value types.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs, reason = "the variants are named like what they hold")]
 pub enum Value {
     U8(u8),
     I8(i8),
@@ -25,7 +24,6 @@ pub enum Value {
 
 /// A metadata array; all its elements have one type.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs, reason = "the variants are named like what they hold")]
 pub enum Array {
     U8(Vec<u8>),
     I8(Vec<i8>),

@@ -21,12 +21,12 @@ pub(crate) mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use directory::TensorInfo;
+pub(crate) use directory::TensorInfo;
 pub(crate) use error::shown;
-pub use error::{GgufError, Place, Problem};
-pub use metadata::{Array, Metadata, Value};
-pub use source::Source;
-pub use tensor_type::TensorType;
+pub(crate) use error::{GgufError, Place, Problem};
+pub(crate) use metadata::{Array, Metadata, Value};
+pub(crate) use source::Source;
+pub(crate) use tensor_type::TensorType;
 
 use directory::Directory;
 use reader::Reader;

@@ -7,10 +7,10 @@ use std::arch::x86_64::{__m512, __m512i};
 use half::f16;
 
 use super::isa::Kernel;
-use super::nibbles::{NibbleSums, NibbleTile, WideQuad};
+use super::lanes::{LANES, Simd, multiply_floats};
+use super::lm_head::{NibbleSums, NibbleTile, WideQuad};
 use super::operations::operations;
-use super::simd::{LANES, Simd, multiply_floats};
-use super::stream::fetch_ahead;
+use super::prefetch::fetch_ahead;
 use super::ternary::{BLOCK_TOKENS, QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 
 /// Proof that this CPU has AVX-512 F, BW, VL and VNNI.

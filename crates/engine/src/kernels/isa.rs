@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::simd::{Scalar, Simd};
+use super::lanes::Simd;
+use super::scalar::Scalar;
+#[cfg(test)]
+use super::self_test::broken::{Broken, Operation};
 #[cfg(target_arch = "x86_64")]
 use super::{
     avx2::{Avx2, AvxVnni},
@@ -22,6 +25,8 @@ enum Kind {
     AvxVnni(AvxVnni),
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
+    #[cfg(test)]
+    Broken(Broken),
 }
 
 /// An instruction set that was asked for by name and cannot be used.
@@ -75,7 +80,15 @@ impl Isa {
             Kind::AvxVnni(_) => "avxvnni",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512(_) => "avx512",
+            #[cfg(test)]
+            Kind::Broken(_) => "broken",
         }
+    }
+
+    /// Portable code with a fault.
+    #[cfg(test)]
+    pub(super) fn broken(operation: Option<Operation>) -> Self {
+        Self(Kind::Broken(Broken(operation)))
     }
 
     /// Whether adding looked-up sums is faster than multiplying many tokens: where no instruction multiplies four int8 a lane.
@@ -98,6 +111,8 @@ impl Isa {
             Kind::AvxVnni(token) => token.vectorize(kernel),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512(token) => token.vectorize(kernel),
+            #[cfg(test)]
+            Kind::Broken(broken) => kernel.run(broken),
         }
     }
 }

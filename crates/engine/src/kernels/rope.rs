@@ -1,11 +1,11 @@
 //! Rotary position embedding on halves: element `i` of a head is rotated with element `i + head_dim / 2`.
 
 use super::isa::Kernel;
-use super::simd::{LANES, Simd};
+use super::lanes::{LANES, Simd};
 
 /// Cosine and sine for the positions of one forward pass, computed once and used by every layer and head.
 #[derive(Clone, Debug)]
-pub struct Angles {
+pub(crate) struct Angles {
     /// `theta^(-2i / head_dim)`
     frequencies: Vec<f32>,
     /// `[rows, head_dim / 2]`
@@ -17,7 +17,7 @@ pub struct Angles {
 impl Angles {
     /// Room for the angles of `capacity` rows.
     #[must_use]
-    pub fn new(head_dim: usize, theta: f32, capacity: usize) -> Self {
+    pub(crate) fn new(head_dim: usize, theta: f32, capacity: usize) -> Self {
         let half = head_dim / 2;
         let frequency = |i: usize| f64::from(theta).powf(-(i as f64) / half as f64) as f32;
         Self {
@@ -28,7 +28,7 @@ impl Angles {
     }
 
     /// Computes the angles of the rows' positions.
-    pub fn set_positions(&mut self, positions: impl Iterator<Item = usize>) {
+    pub(crate) fn set_positions(&mut self, positions: impl Iterator<Item = usize>) {
         let half = self.frequencies.len().max(1);
         let rows = self.cosines.chunks_mut(half).zip(self.sines.chunks_mut(half));
         for (position, (cosines, sines)) in positions.zip(rows) {

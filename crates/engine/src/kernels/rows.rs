@@ -1,15 +1,13 @@
 //! A small matrix of f32 with padded rows: what flows between the kernels.
 
-use std::io;
-
-use crate::memory::Buffer;
+use crate::memory::{Buffer, OutOfMemory};
 
 /// Rows are padded to this many elements: the height of a weight tile, and a multiple of the lanes.
 pub(super) const PADDING: usize = 32;
 
 /// `[rows, columns]` of f32. The padding at the end of each row is zero, so that kernels need no special case for it.
 #[derive(Debug)]
-pub struct Rows {
+pub(crate) struct Rows {
     /// On huge pages: the outputs of a product lie on as many pages as there are rows.
     data: Buffer<f32>,
     rows: usize,
@@ -19,7 +17,7 @@ pub struct Rows {
 
 impl Rows {
     /// Room for `capacity` rows, none in use.
-    pub fn with_capacity(capacity: usize, columns: usize) -> io::Result<Self> {
+    pub(crate) fn with_capacity(capacity: usize, columns: usize) -> Result<Self, OutOfMemory> {
         let stride = columns.next_multiple_of(PADDING);
         Ok(Self { data: Buffer::zeroed(capacity * stride)?, rows: 0, columns, stride })
     }
@@ -28,44 +26,44 @@ impl Rows {
     ///
     /// # Panics
     /// When there is no room for them.
-    pub fn set_rows(&mut self, rows: usize) {
+    pub(crate) fn set_rows(&mut self, rows: usize) {
         assert!(rows * self.stride <= self.data.len(), "room for {} rows", self.data.len() / self.stride);
         self.rows = rows;
     }
 
     /// Rows in use.
     #[must_use]
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.rows
     }
 
     /// Elements of a row, without padding.
     #[must_use]
-    pub fn columns(&self) -> usize {
+    pub(crate) fn columns(&self) -> usize {
         self.columns
     }
 
     /// Elements from one row to the next.
     #[must_use]
-    pub fn stride(&self) -> usize {
+    pub(crate) fn stride(&self) -> usize {
         self.stride
     }
 
     /// One row without padding.
     #[must_use]
-    pub fn row(&self, row: usize) -> &[f32] {
+    pub(crate) fn row(&self, row: usize) -> &[f32] {
         &self.padded(row)[..self.columns]
     }
 
     /// One row without padding.
-    pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
+    pub(crate) fn row_mut(&mut self, row: usize) -> &mut [f32] {
         let start = row * self.stride;
         &mut self.data[start..start + self.columns]
     }
 
     /// One row with its padding.
     #[must_use]
-    pub fn padded(&self, row: usize) -> &[f32] {
+    pub(crate) fn padded(&self, row: usize) -> &[f32] {
         &self.data[row * self.stride..(row + 1) * self.stride]
     }
 

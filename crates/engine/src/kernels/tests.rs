@@ -5,7 +5,6 @@ use std::num::NonZeroUsize;
 use proptest::prelude::*;
 
 use super::*;
-use crate::checkpoint::Activation;
 use crate::pool::Pool;
 
 fn pool(threads: usize) -> Pool {
@@ -205,8 +204,8 @@ fn the_exponential_is_accurate_and_limited() {
         type Output = f32;
 
         #[inline(always)]
-        fn run<S: simd::Simd>(self, simd: S) -> f32 {
-            elementary::exp_one(simd, self.0)
+        fn run<S: lanes::Simd>(self, simd: S) -> f32 {
+            exp::exp_one(simd, self.0)
         }
     }
     for isa in Isa::available() {

@@ -1,6 +1,6 @@
 //! How much memory a model takes, computed before any of it is taken.
 
-use super::head::{HeadType, WORTH_SEARCHING};
+use super::lm_head::{LmHeadType, WORTH_SEARCHING};
 use super::weights::ternary_weights;
 use crate::checkpoint::{Checkpoint, CheckpointError, Hyperparameters};
 use crate::kernels::CacheType;
@@ -18,7 +18,7 @@ impl Footprint {
     /// Of the model of a checkpoint with a context of so many tokens.
     pub fn of(
         checkpoint: &Checkpoint,
-        head: HeadType,
+        lm_head: LmHeadType,
         cache_type: CacheType,
         context: usize,
     ) -> Result<Self, CheckpointError> {
@@ -26,22 +26,22 @@ impl Footprint {
         let Hyperparameters { vocab_size, hidden, layers, kv_heads, head_dim, tied_head, .. } = *shape;
         let bytes = |name| Ok::<_, CheckpointError>(checkpoint.matrix(name, vocab_size, hidden)?.bytes());
         let elements = vocab_size * hidden;
-        let head = match head {
-            HeadType::Exact => {
+        let lm_head = match lm_head {
+            LmHeadType::Exact => {
                 let rows = bytes("token_embd.weight")?;
                 let output = if tied_head { 0 } else { bytes("output.weight")? };
                 let copy = if elements < WORTH_SEARCHING { 0 } else { elements };
                 rows + output + copy as u64
             }
-            HeadType::Q8 => elements as u64,
-            HeadType::Q4 => elements as u64 / 2,
+            LmHeadType::Q8 => elements as u64,
+            LmHeadType::Q4 => elements as u64 / 2,
         };
         let element = match cache_type {
             CacheType::F16 => 2,
             CacheType::F32 => 4,
         };
         Ok(Self {
-            weights: ternary_weights(shape) / 4 + head,
+            weights: ternary_weights(shape) / 4 + lm_head,
             kv_cache: (2 * context * layers * kv_heads * head_dim * element) as u64,
         })
     }

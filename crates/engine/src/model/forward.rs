@@ -1,38 +1,17 @@
 //! The forward pass: tokens in, logits out, keys and values kept.
 
-use std::io;
-
+use super::lm_head::Scratch;
+use super::output::Block;
 use super::profile::{Profile, Stage};
+use super::run::{ForwardError, Limits, Run, Wanted, check};
 use super::weights::Model;
 use crate::checkpoint::Hyperparameters;
 use crate::kernels::{
-    Activations, Angles, Attention, CacheType, Candidate, Demand, Isa, Place, Rows, Search, Wide, matmul,
-    matmul_add, matmul_gated, norm, norm_quantize,
+    Activations, Angles, Attention, BLOCK, CacheType, Isa, PageId, Places, Rows, matmul, matmul_add,
+    matmul_gated, norm, norm_quantize,
 };
+use crate::memory::OutOfMemory;
 use crate::pool::Pool;
-use crate::quant::QuantError;
-
-/// One token of a forward pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// Token id.
-    pub token: u32,
-    /// Which sequence it belongs to.
-    pub slot: usize,
-    /// Its position in the sequence, from 0.
-    pub position: usize,
-    /// Whether the logits after it are wanted.
-    pub logits: bool,
-}
-
-/// The logits of one row: all, or those that were asked for.
-#[derive(Clone, Copy, Debug)]
-pub enum Logits<'a> {
-    /// `[vocabulary]`
-    All(&'a [f32]),
-    /// Sorted by id.
-    Some(&'a [Candidate]),
-}
 
 /// What an [`Inference`] makes room for.
 #[derive(Clone, Copy, Debug)]
@@ -57,74 +36,20 @@ pub struct InferenceError {
     slots: usize,
     context: usize,
     max_rows: usize,
-    source: io::Error,
-}
-
-/// A forward pass that was asked for something impossible, or rows of the model that cannot be read. What slots hold is as
-/// before.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum ForwardError {
-    /// No rows, or more than there is room for.
-    #[error("{rows} rows in a forward pass; between 1 and {limit} are possible")]
-    Rows {
-        /// Rows given.
-        rows: usize,
-        /// The limit that was chosen.
-        limit: usize,
-    },
-    /// A token id outside the vocabulary.
-    #[error("token {token} is not in the vocabulary of {vocab_size}")]
-    Token {
-        /// Token given.
-        token: u32,
-        /// Size of the vocabulary.
-        vocab_size: usize,
-    },
-    /// A position that the cache has no room for, or before which something is missing.
-    #[error("position {position} of slot {slot}, which holds {held} of at most {context} positions")]
-    Position {
-        /// Position given.
-        position: usize,
-        /// Slot given.
-        slot: usize,
-        /// Positions that the slot holds.
-        held: usize,
-        /// Positions that a slot can hold.
-        context: usize,
-    },
-    /// The embedding of a token could not be read or decoded.
-    #[error("the embedding of token {token}: {reason}")]
-    Embedding {
-        /// Token given.
-        token: u32,
-        /// What the decoder or the system says.
-        reason: String,
-    },
-    /// Rows of the output head could not be read or decoded.
-    #[error("the output head: {reason}")]
-    Head {
-        /// What the decoder or the system says.
-        reason: String,
-    },
-}
-
-impl ForwardError {
-    fn head(error: &QuantError) -> Self {
-        Self::Head { reason: error.to_string() }
-    }
+    source: OutOfMemory,
 }
 
 /// A model with its threads, its KV cache and the memory for intermediate results: everything that computes.
 #[derive(Debug)]
 pub struct Inference {
-    model: Model,
-    pool: Pool,
-    isa: Isa,
+    pub(super) model: Model,
+    pub(super) pool: Pool,
+    pub(super) isa: Isa,
     options: InferenceOptions,
     attention: Attention,
     /// Positions that each slot holds.
     held: Vec<usize>,
-    places: Vec<Place>,
+    places: Places,
     angles: Angles,
     /// The residual stream.
     x: Rows,
@@ -134,13 +59,11 @@ pub struct Inference {
     gated: Rows,
     ffn_codes: Activations,
     /// The states after the last norm of the rows whose logits are wanted.
-    last: Rows,
-    /// Their logits, once somebody asks; empty before.
-    logits: Vec<f32>,
-    search: Search,
-    /// Memory of a full pass over a head in 8 bits.
-    wide: Vec<Wide>,
-    profile: Profile,
+    pub(super) last: Rows,
+    /// Their logits, once somebody asks.
+    pub(super) block: Block,
+    pub(super) scratch: Scratch,
+    pub(super) profile: Profile,
 }
 
 impl Inference {
@@ -155,12 +78,12 @@ impl Inference {
             model.hyperparameters;
         let InferenceOptions { context, slots, cache_type, max_rows } = options;
         let memory = |source| InferenceError { slots, context, max_rows, source };
-        let attention =
-            Attention::new(model.head_shape(), layers, slots, context, cache_type).map_err(memory)?;
+        let pages = slots.saturating_mul(context.div_ceil(BLOCK));
+        let attention = Attention::new(model.head_shape(), layers, pages, cache_type).map_err(memory)?;
         Ok(Self {
             attention,
             held: vec![0; slots],
-            places: Vec::with_capacity(max_rows),
+            places: Places::with_capacity(max_rows, pages),
             angles: Angles::new(head_dim, rope_theta, max_rows),
             x: Rows::with_capacity(max_rows, hidden).map_err(memory)?,
             hidden_codes: Activations::with_capacity(max_rows, hidden).map_err(memory)?,
@@ -169,9 +92,8 @@ impl Inference {
             gated: Rows::with_capacity(max_rows, ffn).map_err(memory)?,
             ffn_codes: Activations::with_capacity(max_rows, ffn).map_err(memory)?,
             last: Rows::with_capacity(max_rows, hidden).map_err(memory)?,
-            logits: Vec::new(),
-            search: Search::default(),
-            wide: Vec::new(),
+            block: Block::default(),
+            scratch: model.lm_head.scratch().map_err(memory)?,
             profile: Profile::default(),
             model,
             pool,
@@ -198,74 +120,20 @@ impl Inference {
         self.options.max_rows
     }
 
-    /// Runs rows through the model and appends their keys and values to the cache; then [`Inference::logits`] has the
-    /// logits of those that asked for them. A position below what a slot holds forgets everything from there on.
-    pub fn forward(&mut self, rows: &[Row]) -> Result<(), ForwardError> {
+    /// Runs tokens through the model and appends their keys and values to the cache; then [`Inference::logits`] has the logits that
+    /// were asked for, in the order of the runs.
+    pub fn forward(&mut self, runs: &[Run<'_>]) -> Result<(), ForwardError> {
         self.profile.start();
-        self.check(rows)?;
-        self.embed(rows)?;
-        self.admit(rows);
+        let InferenceOptions { context, max_rows: rows, .. } = self.options;
+        let vocab_size = self.model.hyperparameters.vocab_size;
+        check(runs, &Limits { held: &self.held, context, rows, vocab_size })?;
+        self.embed(runs)?;
+        self.admit(runs);
         self.profile.end(Stage::Embed);
         self.run_layers();
-        self.keep_last(rows);
-        self.profile.end(Stage::Head);
+        self.keep_last(runs);
+        self.profile.end(Stage::LmHead);
         Ok(())
-    }
-
-    /// The logits `[vocabulary]` of the `index`-th row of the last forward pass that asked for them.
-    ///
-    /// # Panics
-    /// When fewer rows asked for logits.
-    pub fn logits(&mut self, index: usize) -> Result<&[f32], ForwardError> {
-        let vocab_size = self.model.hyperparameters.vocab_size;
-        if self.logits.is_empty() {
-            // For all rows at once, so that the head is read once; the memory is kept.
-            self.profile.start();
-            self.logits.resize(self.last.rows() * vocab_size, 0.0);
-            let (x, out) = (&self.last, &mut self.logits);
-            let computed = self.model.head.logits(&mut self.pool, self.isa, x, &mut self.wide, out);
-            self.profile.end(Stage::Head);
-            if let Err(error) = computed {
-                self.logits.clear();
-                return Err(ForwardError::head(&error));
-            }
-        }
-        Ok(&self.logits[index * vocab_size..(index + 1) * vocab_size])
-    }
-
-    /// Those logits of the `index`-th row that `demand` asks for, if they can be found without computing all; see [`Search`].
-    ///
-    /// # Panics
-    /// When fewer rows asked for logits.
-    pub fn select(
-        &mut self,
-        index: usize,
-        demand: Option<Demand>,
-        touched: impl Iterator<Item = u32>,
-    ) -> Result<Logits<'_>, ForwardError> {
-        if let (Some(demand), Some(head)) = (demand, self.model.head.searchable()) {
-            self.profile.start();
-            let x = (&self.last, index);
-            let found = self.search.run(&mut self.pool, self.isa, head, x, demand, touched);
-            self.profile.end(Stage::Head);
-            if found.map_err(|error| ForwardError::head(&error))? {
-                return Ok(Logits::Some(self.search.candidates()));
-            }
-        }
-        self.logits(index).map(Logits::All)
-    }
-
-    /// Takes over the states before the head that another inference of a model of the same shape has reached: logits are then
-    /// what this head makes of them.
-    ///
-    /// # Panics
-    /// When the shapes differ, or there is no room for so many rows.
-    pub fn take_states(&mut self, other: &Self) {
-        self.last.set_rows(other.last.rows());
-        for row in 0..other.last.rows() {
-            self.last.row_mut(row).copy_from_slice(other.last.row(row));
-        }
-        self.logits.clear();
     }
 
     /// The model.
@@ -290,46 +158,25 @@ impl Inference {
         std::mem::take(&mut self.profile)
     }
 
-    /// Checks all rows before anything changes.
-    fn check(&self, rows: &[Row]) -> Result<(), ForwardError> {
-        let (limit, context) = (self.options.max_rows, self.options.context);
-        let vocab_size = self.model.hyperparameters.vocab_size;
-        if rows.is_empty() || rows.len() > limit {
-            return Err(ForwardError::Rows { rows: rows.len(), limit });
-        }
-        for (index, &Row { token, slot, position, .. }) in rows.iter().enumerate() {
-            if token as usize >= vocab_size {
-                return Err(ForwardError::Token { token, vocab_size });
-            }
-            let before = rows[..index].iter().rev().find(|row| row.slot == slot);
-            let held = before.map_or(self.held.get(slot).copied(), |row| Some(row.position + 1));
-            if position >= context || held.is_none_or(|held| position > held) {
-                return Err(ForwardError::Position { position, slot, held: held.unwrap_or(0), context });
-            }
+    /// Looks the tokens up.
+    fn embed(&mut self, runs: &[Run<'_>]) -> Result<(), ForwardError> {
+        self.x.set_rows(runs.iter().map(|run| run.tokens.len()).sum());
+        for (index, &token) in runs.iter().flat_map(|run| run.tokens).enumerate() {
+            let embedded = self.model.lm_head.embed(token as usize, self.x.row_mut(index));
+            embedded.map_err(|error| ForwardError::embedding(token, &error))?;
         }
         Ok(())
     }
 
     /// From here on nothing can fail.
-    fn admit(&mut self, rows: &[Row]) {
+    fn admit(&mut self, runs: &[Run<'_>]) {
         self.places.clear();
-        for &Row { slot, position, .. } in rows {
-            self.held[slot] = position + 1;
-            self.places.push(Place { slot, position });
+        for run in runs {
+            let positions = run.start..run.start + run.tokens.len();
+            self.held[run.slot] = positions.end;
+            self.places.push(positions, pages_of(run.slot, self.options.context));
         }
-        self.angles.set_positions(rows.iter().map(|row| row.position));
-    }
-
-    fn embed(&mut self, rows: &[Row]) -> Result<(), ForwardError> {
-        self.x.set_rows(rows.len());
-        for (index, row) in rows.iter().enumerate() {
-            let decoded = self.model.head.embed(row.token as usize, self.x.row_mut(index));
-            decoded.map_err(|reason: QuantError| ForwardError::Embedding {
-                token: row.token,
-                reason: reason.to_string(),
-            })?;
-        }
-        Ok(())
+        self.angles.set_positions(runs.iter().flat_map(|run| run.start..run.start + run.tokens.len()));
     }
 
     fn run_layers(&mut self) {
@@ -351,7 +198,7 @@ impl Inference {
         let isa = self.isa;
         let Hyperparameters { rms_eps: eps, activation, .. } = model.hyperparameters;
         for rows in [&mut *qkv, &mut *attended, &mut *gated] {
-            rows.set_rows(places.len());
+            rows.set_rows(places.rows());
         }
         for (index, layer) in model.layers.iter().enumerate() {
             norm_quantize(pool, isa, x, &layer.attention_norm, eps, hidden_codes);
@@ -379,14 +226,28 @@ impl Inference {
     }
 
     /// Normalizes the last states of the rows whose logits are wanted.
-    fn keep_last(&mut self, rows: &[Row]) {
-        let wanted = rows.iter().filter(|row| row.logits).count();
-        self.last.set_rows(wanted);
-        let indices = rows.iter().enumerate().filter(|(_, row)| row.logits).map(|(index, _)| index);
-        for (last, index) in indices.enumerate() {
-            self.last.row_mut(last).copy_from_slice(self.x.row(index));
+    fn keep_last(&mut self, runs: &[Run<'_>]) {
+        let wanted = |run: &Run<'_>| match run.logits {
+            Wanted::None => 0,
+            Wanted::Last => 1,
+            Wanted::All => run.tokens.len(),
+        };
+        self.last.set_rows(runs.iter().map(wanted).sum());
+        let (mut end, mut kept) = (0, 0);
+        for run in runs {
+            end += run.tokens.len();
+            for row in end - wanted(run)..end {
+                self.last.row_mut(kept).copy_from_slice(self.x.row(row));
+                kept += 1;
+            }
         }
         norm(self.isa, &mut self.last, &self.model.output_norm, self.model.hyperparameters.rms_eps);
-        self.logits.clear();
+        self.block.forget();
     }
+}
+
+/// The pages of a slot, from position 0 on: each slot has as many as a sequence can fill, always the same.
+fn pages_of(slot: usize, context: usize) -> impl Iterator<Item = PageId> {
+    let pages = context.div_ceil(BLOCK);
+    (slot * pages..(slot + 1) * pages).map(|page| page as PageId)
 }

@@ -1,14 +1,21 @@
 //! The BitNet b1.58 decoder: weights in the kernels' layout, and the forward pass from tokens to logits.
 
+mod float_matrix;
 mod footprint;
 mod forward;
-mod head;
+mod lm_head;
+mod output;
 mod profile;
+mod run;
+#[cfg(test)]
+mod tests;
 mod weights;
 mod work;
 
-pub use footprint::Footprint;
-pub use forward::{ForwardError, Inference, InferenceError, InferenceOptions, Logits, Row};
-pub use head::HeadType;
-pub use profile::{Profile, Stage};
-pub use weights::{LoadError, Model};
+pub(crate) use footprint::Footprint;
+pub use forward::Inference;
+pub(crate) use forward::InferenceOptions;
+pub use lm_head::LmHeadType;
+pub(crate) use profile::{Profile, Stage};
+pub(crate) use run::{ForwardError, Run, Wanted};
+pub(crate) use weights::Model;

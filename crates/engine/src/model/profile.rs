@@ -19,10 +19,9 @@ pub enum Stage {
     AttentionOutput,
     /// Gate and up, with the activation.
     GateUp,
-    /// Down.
     Down,
     /// The logits.
-    Head,
+    LmHead,
 }
 
 impl Stage {
@@ -36,7 +35,7 @@ impl Stage {
         Self::AttentionOutput,
         Self::GateUp,
         Self::Down,
-        Self::Head,
+        Self::LmHead,
     ];
 
     /// A short name for tables.
@@ -51,7 +50,8 @@ impl Stage {
             Self::AttentionOutput => "attention output",
             Self::GateUp => "gate and up",
             Self::Down => "down",
-            Self::Head => "head",
+            // As in the reports of all versions.
+            Self::LmHead => "head",
         }
     }
 }

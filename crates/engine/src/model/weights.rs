@@ -1,11 +1,9 @@
 //! From a checkpoint to weights in memory, each read and repacked once.
 
-use super::head::{Head, HeadType};
+use super::lm_head::{LmHead, LmHeadType};
 use crate::checkpoint::{Checkpoint, CheckpointError, Hyperparameters};
-use crate::kernels::{
-    FloatMatrixError, HeadShape, IntMatrixError, Isa, MAX_COLUMNS, MAX_HEAD_DIM, PackError, PaddedVector,
-    TernaryMatrix,
-};
+use crate::kernels::{HeadShape, Isa, MAX_COLUMNS, MAX_HEAD_DIM, PaddedVector, TernaryMatrix, TernarySource};
+use crate::memory::OutOfMemory;
 use crate::pool::Pool;
 use crate::quant::{QuantError, TernaryRows};
 
@@ -16,7 +14,7 @@ pub struct Model {
     pub(super) layers: Vec<Layer>,
     pub(super) output_norm: PaddedVector,
     /// With the token embedding.
-    pub(super) head: Head,
+    pub(super) lm_head: LmHead,
 }
 
 /// The weights of one transformer block.
@@ -43,15 +41,9 @@ pub enum LoadError {
     /// A tensor cannot be decoded.
     #[error(transparent)]
     Quant(#[from] QuantError),
-    /// A ternary tensor cannot be packed.
+    /// The system has no memory for the weights.
     #[error(transparent)]
-    Pack(#[from] PackError),
-    /// The embedding or output head cannot be loaded.
-    #[error(transparent)]
-    FloatMatrix(#[from] FloatMatrixError),
-    /// The output head cannot be rounded to fewer bits.
-    #[error(transparent)]
-    IntMatrix(#[from] IntMatrixError),
+    Memory(#[from] OutOfMemory),
     /// The model is larger in some direction than the kernels allow for.
     #[error("{what} is {value}; the kernels allow at most {limit}")]
     TooLarge {
@@ -65,10 +57,10 @@ pub enum LoadError {
 }
 
 impl Model {
-    /// Reads all weights. The checkpoint is not needed afterwards, but with a lossy head its file stays open and is read.
+    /// Reads all weights. The checkpoint is not needed afterwards, but with a lossy `lm_head` its file stays open and is read.
     pub fn load(
         checkpoint: &Checkpoint,
-        head: HeadType,
+        lm_head: LmHeadType,
         isa: Isa,
         pool: &mut Pool,
     ) -> Result<Self, LoadError> {
@@ -83,12 +75,12 @@ impl Model {
                 return Err(LoadError::TooLarge { what, value, limit });
             }
         }
-        let head = Head::load(checkpoint, head, isa, pool)?;
+        let lm_head = LmHead::load(checkpoint, lm_head, isa, pool)?;
         let layers = (0..hyperparameters.layers)
             .map(|index| Layer::load(checkpoint, pool, &hyperparameters, index))
             .collect::<Result<_, _>>()?;
         let output_norm = checkpoint.vector("output_norm.weight", hidden)?.into();
-        Ok(Self { hyperparameters, layers, output_norm, head })
+        Ok(Self { hyperparameters, layers, output_norm, lm_head })
     }
 
     /// The model's shape.
@@ -103,7 +95,7 @@ impl Model {
         ternary_weights(&self.hyperparameters)
     }
 
-    /// All weights in memory that decoding a token reads, in the order in which it does, without the few rows of the head that
+    /// All weights in memory that decoding a token reads, in the order in which it does, without the few rows of `lm_head` that
     /// are computed after a search.
     #[must_use]
     pub fn buffers(&self) -> Vec<&[u8]> {
@@ -111,7 +103,7 @@ impl Model {
             [&layer.qkv, &layer.attention_output, &layer.gate_up, &layer.down]
         }
         let ternary = self.layers.iter().flat_map(matrices).map(TernaryMatrix::as_bytes);
-        ternary.chain([self.head.buffer()]).collect()
+        ternary.chain([self.lm_head.buffer()]).collect()
     }
 
     pub(super) fn head_shape(&self) -> HeadShape {
@@ -141,20 +133,42 @@ impl Layer {
         let linear = |name, rows, columns| -> Result<_, LoadError> {
             let name = format!("blk.{index}.{name}.weight");
             let rows = TernaryRows::new(checkpoint.matrix(&name, rows, columns)?)?;
-            Ok((rows, checkpoint.separate_scale(&name)?))
+            Ok(Linear { rows, factor: checkpoint.separate_scale(&name)? })
         };
         let qkv =
             [linear("attn_q", hidden, hidden)?, linear("attn_k", kv, hidden)?, linear("attn_v", kv, hidden)?];
         let gate_up = [linear("ffn_gate", ffn, hidden)?, linear("ffn_up", ffn, hidden)?];
         Ok(Self {
             attention_norm: norm("attn_norm", hidden)?,
-            qkv: TernaryMatrix::stack(pool, &qkv)?,
+            qkv: TernaryMatrix::stack(pool, hidden, &qkv)?,
             attention_sub_norm: norm("attn_sub_norm", hidden)?,
-            attention_output: TernaryMatrix::stack(pool, &[linear("attn_output", hidden, hidden)?])?,
+            attention_output: TernaryMatrix::stack(pool, hidden, &[linear("attn_output", hidden, hidden)?])?,
             ffn_norm: norm("ffn_norm", hidden)?,
-            gate_up: TernaryMatrix::interleave(pool, &gate_up)?,
+            gate_up: TernaryMatrix::interleave(pool, hidden, &gate_up)?,
             ffn_sub_norm: norm("ffn_sub_norm", ffn)?,
-            down: TernaryMatrix::stack(pool, &[linear("ffn_down", hidden, ffn)?])?,
+            down: TernaryMatrix::stack(pool, ffn, &[linear("ffn_down", hidden, ffn)?])?,
         })
+    }
+}
+
+/// A ternary tensor, and a factor beyond its own scale.
+struct Linear<'a> {
+    rows: TernaryRows<'a>,
+    factor: f32,
+}
+
+impl TernarySource for Linear<'_> {
+    type Error = LoadError;
+
+    fn rows(&self) -> usize {
+        self.rows.rows()
+    }
+
+    fn scale(&self) -> f32 {
+        self.rows.scale() * self.factor
+    }
+
+    fn read(&self, first: usize, out: &mut [i8]) -> Result<(), LoadError> {
+        Ok(self.rows.unpack(first, out)?)
     }
 }

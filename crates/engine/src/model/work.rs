@@ -17,8 +17,8 @@ impl Model {
     #[must_use]
     pub fn weight_bytes_of(&self, stage: Stage) -> u64 {
         let ternary = |stage| self.sum(stage, |matrix| matrix.as_bytes().len());
-        if stage == Stage::Head {
-            // Whatever form of the head is read.
+        if stage == Stage::LmHead {
+            // Whatever form of lm_head is read.
             let all: u64 = self.buffers().iter().map(|buffer| buffer.len() as u64).sum();
             all - Stage::ALL.into_iter().map(ternary).sum::<u64>()
         } else {
@@ -37,7 +37,7 @@ fn matrix(layer: &Layer, stage: Stage) -> Option<&TernaryMatrix> {
         Stage::AttentionOutput => Some(&layer.attention_output),
         Stage::GateUp => Some(&layer.gate_up),
         Stage::Down => Some(&layer.down),
-        Stage::Embed | Stage::Norm | Stage::Append | Stage::Attention | Stage::Head => None,
+        Stage::Embed | Stage::Norm | Stage::Append | Stage::Attention | Stage::LmHead => None,
     }
 }
 

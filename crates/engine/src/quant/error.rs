@@ -5,7 +5,6 @@ use crate::gguf::TensorType;
 
 /// Why stored weights cannot be decoded; every variant names the tensor.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "each variant's text says all, fields included")]
 pub enum QuantError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),

@@ -7,15 +7,15 @@ use super::{QuantError, blocks, for_each_piece};
 use crate::checkpoint::Tensor;
 use crate::gguf::TensorType;
 
-/// A matrix (an embedding, an output head) whose rows are read as `f32`.
+/// A matrix (an embedding, an `lm_head`) whose rows are read as `f32`.
 #[derive(Debug, Clone, Copy)]
-pub struct FloatRows<'a> {
+pub(crate) struct FloatRows<'a> {
     tensor: Tensor<'a>,
 }
 
 impl<'a> FloatRows<'a> {
     /// F32, F16, BF16, `Q8_0` and `Q6_K` can be read.
-    pub fn new(tensor: Tensor<'a>) -> Result<Self, QuantError> {
+    pub(crate) fn new(tensor: Tensor<'a>) -> Result<Self, QuantError> {
         match tensor.tensor_type {
             TensorType::F32 | TensorType::F16 | TensorType::BF16 | TensorType::Q8_0 | TensorType::Q6_K => {
                 Ok(Self { tensor })
@@ -25,12 +25,12 @@ impl<'a> FloatRows<'a> {
     }
 
     /// One row; `out` has the length of a row.
-    pub fn row(&self, row: usize, out: &mut [f32]) -> Result<(), QuantError> {
+    pub(crate) fn row(&self, row: usize, out: &mut [f32]) -> Result<(), QuantError> {
         self.rows(row, out)
     }
 
     /// As many rows from `first_row` on as `out` has room for.
-    pub fn rows(&self, first_row: usize, out: &mut [f32]) -> Result<(), QuantError> {
+    pub(crate) fn rows(&self, first_row: usize, out: &mut [f32]) -> Result<(), QuantError> {
         let tensor_type = self.tensor.tensor_type;
         for_each_piece(self.tensor, first_row, out.len(), |first, bytes| {
             let (block_elements, block_bytes) = tensor_type.block();
@@ -40,25 +40,36 @@ impl<'a> FloatRows<'a> {
     }
 }
 
-/// Decodes whole blocks of F32, F16, BF16, `Q8_0` or `Q6_K`, for instance one row of a copy in memory.
-pub fn decode_row(tensor_type: TensorType, bytes: &[u8], out: &mut [f32]) -> Result<(), QuantError> {
+/// Whole blocks of a row → as many elements.
+pub(super) type Decode = fn(&[u8], &mut [f32]);
+
+/// How rows of F32, F16, BF16, `Q8_0` or `Q6_K` are decoded; `None` for the other types.
+#[must_use]
+pub(crate) fn decoder(tensor_type: TensorType) -> Option<Decode> {
+    Some(match tensor_type {
+        TensorType::F32 => {
+            |bytes, out| each_block(bytes, out, |bytes, [out]| *out = f32::from_le_bytes(*bytes))
+        }
+        TensorType::BF16 => |bytes, out| {
+            each_block(bytes, out, |bytes, [out]| {
+                *out = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
+            });
+        },
+        TensorType::F16 => f16s,
+        TensorType::Q8_0 => |bytes, out| each_block(bytes, out, blocks::q8_0),
+        TensorType::Q6_K => |bytes, out| each_block(bytes, out, blocks::q6_k),
+        TensorType::TQ1_0 | TensorType::TQ2_0 | TensorType::I2_S => return None,
+    })
+}
+
+/// Decodes whole blocks, for instance one row of a copy in memory.
+pub(super) fn decode_row(tensor_type: TensorType, bytes: &[u8], out: &mut [f32]) -> Result<(), QuantError> {
     let (block_elements, block_bytes) = tensor_type.block();
     let whole = out.len().is_multiple_of(block_elements) && bytes.len().is_multiple_of(block_bytes);
     if !whole || out.len() / block_elements != bytes.len() / block_bytes {
         return Err(QuantError::Length { tensor_type, bytes: bytes.len(), elements: out.len() });
     }
-    match tensor_type {
-        TensorType::F32 => each_block(bytes, out, |bytes, [out]| *out = f32::from_le_bytes(*bytes)),
-        TensorType::BF16 => each_block(bytes, out, |bytes, [out]| {
-            *out = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
-        }),
-        TensorType::F16 => f16s(bytes, out),
-        TensorType::Q8_0 => each_block(bytes, out, blocks::q8_0),
-        TensorType::Q6_K => each_block(bytes, out, blocks::q6_k),
-        TensorType::TQ1_0 | TensorType::TQ2_0 | TensorType::I2_S => {
-            return Err(QuantError::NoFloats(tensor_type));
-        }
-    }
+    decoder(tensor_type).ok_or(QuantError::NoFloats(tensor_type))?(bytes, out);
     Ok(())
 }
 

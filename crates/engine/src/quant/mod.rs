@@ -14,9 +14,9 @@ mod ternary;
 #[expect(clippy::float_cmp, reason = "what is stored comes back exactly")]
 mod tests;
 
-pub use error::QuantError;
-pub use floats::{FloatRows, decode_row};
-pub use ternary::TernaryRows;
+pub(crate) use error::QuantError;
+pub(crate) use floats::{FloatRows, decoder};
+pub(crate) use ternary::TernaryRows;
 
 use crate::checkpoint::Tensor;
 

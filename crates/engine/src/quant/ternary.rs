@@ -9,14 +9,14 @@ use crate::gguf::TensorType;
 ///
 /// The scale is found when the matrix is opened; that all weights agree with it is checked as they are unpacked.
 #[derive(Debug, Clone, Copy)]
-pub struct TernaryRows<'a> {
+pub(crate) struct TernaryRows<'a> {
     tensor: Tensor<'a>,
     scale: f32,
 }
 
 impl<'a> TernaryRows<'a> {
     /// Opens `I2_S`, `TQ1_0`, `TQ2_0`, or F16, BF16 and F32 whose values are 0 or plus or minus one magnitude.
-    pub fn new(tensor: Tensor<'a>) -> Result<Self, QuantError> {
+    pub(crate) fn new(tensor: Tensor<'a>) -> Result<Self, QuantError> {
         let name = || tensor.name.to_owned();
         let tensor_type = tensor.tensor_type;
         let (block, _) = tensor_type.block();
@@ -43,24 +43,18 @@ impl<'a> TernaryRows<'a> {
 
     /// What every weight is to be multiplied with; 0 if all of them are 0.
     #[must_use]
-    pub fn scale(&self) -> f32 {
+    pub(crate) fn scale(&self) -> f32 {
         self.scale
     }
 
     /// Number of rows (outputs).
     #[must_use]
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.tensor.rows
     }
 
-    /// Length of a row (inputs).
-    #[must_use]
-    pub fn columns(&self) -> usize {
-        self.tensor.columns
-    }
-
     /// As many rows from `first_row` on as `out` has room for, as −1, 0 and +1.
-    pub fn unpack(&self, first_row: usize, out: &mut [i8]) -> Result<(), QuantError> {
+    pub(crate) fn unpack(&self, first_row: usize, out: &mut [i8]) -> Result<(), QuantError> {
         match self.tensor.tensor_type {
             TensorType::I2_S => self.unpack_blocks(first_row, out, |block, digits| {
                 blocks::i2_s(block, digits).map_err(|InvalidCode| Fault::Code)

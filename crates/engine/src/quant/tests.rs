@@ -3,6 +3,7 @@
 use half::{bf16, f16};
 use proptest::prelude::*;
 
+use super::floats::decode_row;
 use super::*;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::tests::{fixture, small_model};

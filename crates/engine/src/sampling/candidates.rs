@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::kernels::Candidate;
+use crate::logits::Candidate;
 
 /// Best first: the greater logit, then the lower id.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that sorting takes")]

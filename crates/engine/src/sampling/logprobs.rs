@@ -5,7 +5,7 @@ use super::exponential::{below, exp};
 
 /// A token and the natural logarithm of its probability.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct TokenLogprob {
+pub(crate) struct TokenLogprob {
     /// The token.
     pub id: u32,
     /// At most 0. The lowest finite number for a token that cannot occur, since JSON has no infinity.
@@ -15,7 +15,11 @@ pub struct TokenLogprob {
 /// The log probability of the `chosen` token and of the `top` most probable ones, best first. `logits: [vocabulary]` are the
 /// model's own: bias, penalties and temperature play no part.
 #[must_use]
-pub fn log_probabilities(logits: &[f32], chosen: u32, top: usize) -> (TokenLogprob, Vec<TokenLogprob>) {
+pub(crate) fn log_probabilities(
+    logits: &[f32],
+    chosen: u32,
+    top: usize,
+) -> (TokenLogprob, Vec<TokenLogprob>) {
     let mut best = Vec::new();
     select_best(logits, top.max(1), &mut best);
     let highest = best.first().map_or(f32::NEG_INFINITY, |candidate| candidate.logit);

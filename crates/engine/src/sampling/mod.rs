@@ -13,9 +13,9 @@ mod penalties;
 mod random;
 mod sampler;
 
-pub use logprobs::{TokenLogprob, log_probabilities};
-pub use parameters::{InvalidParameter, SamplingParameters};
-pub use sampler::{NoTokenLeft, Sampler};
+pub(crate) use logprobs::{TokenLogprob, log_probabilities};
+pub(crate) use parameters::SamplingParameters;
+pub(crate) use sampler::{NoTokenLeft, Sampler};
 
 #[cfg(test)]
 mod tests;

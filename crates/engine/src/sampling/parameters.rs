@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// How the next token is chosen. The defaults are those of llama.cpp's server.
 #[derive(Clone, Debug, PartialEq)]
-pub struct SamplingParameters {
+pub(crate) struct SamplingParameters {
     /// Divides the logits; 0 always takes the best token.
     pub temperature: f32,
     /// Only this many of the best tokens; 0 means all.
@@ -47,7 +47,7 @@ impl Default for SamplingParameters {
 /// A parameter outside its limits.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{field} is {value}; it must be {limit}")]
-pub struct InvalidParameter {
+pub(crate) struct InvalidParameter {
     /// The name of the field.
     pub field: &'static str,
     /// What it is.
@@ -58,7 +58,7 @@ pub struct InvalidParameter {
 
 impl SamplingParameters {
     /// The first parameter that is outside its limits, if any.
-    pub fn validate(&self) -> Result<(), InvalidParameter> {
+    pub(crate) fn validate(&self) -> Result<(), InvalidParameter> {
         let penalty = -100.0..=100.0;
         let ranges = [
             ("temperature", self.temperature, 0.0..=100.0, "from 0 to 100"),

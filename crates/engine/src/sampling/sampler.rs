@@ -5,8 +5,7 @@ use super::candidates::{best_first, keep_mass, select_all, select_best, truncate
 use super::exponential::{below, exp};
 use super::penalties::Penalties;
 use super::random::Random;
-use crate::kernels::{Candidate, Demand};
-use crate::model::Logits;
+use crate::logits::{Candidate, Demand, Logits};
 
 /// More candidates than a search of the head usually finds: for them there is room from the beginning.
 const ROOM: usize = 4096;
@@ -14,11 +13,11 @@ const ROOM: usize = 4096;
 /// Every logit is minus infinity or not a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no token is left to choose from: each is forbidden or its logit is not a number")]
-pub struct NoTokenLeft;
+pub(crate) struct NoTokenLeft;
 
 /// Chooses the tokens of one answer.
 #[derive(Clone, Debug)]
-pub struct Sampler {
+pub(crate) struct Sampler {
     parameters: SamplingParameters,
     penalties: Penalties,
     random: Random,
@@ -30,7 +29,7 @@ pub struct Sampler {
 impl Sampler {
     /// A sampler with parameters that are [valid](SamplingParameters::validate).
     #[must_use]
-    pub fn new(parameters: &SamplingParameters) -> Self {
+    pub(crate) fn new(parameters: &SamplingParameters) -> Self {
         Self {
             parameters: parameters.clone(),
             penalties: Penalties::new(parameters),
@@ -41,13 +40,13 @@ impl Sampler {
     }
 
     /// Notes a token of the prompt or of the answer, for the penalties.
-    pub fn accept(&mut self, token: u32) {
+    pub(crate) fn accept(&mut self, token: u32) {
         self.penalties.accept(token);
     }
 
     /// Which logits [`sample`](Self::sample) can do with; `None`: all.
     #[must_use]
-    pub fn demand(&self) -> Option<Demand> {
+    pub(crate) fn demand(&self) -> Option<Demand> {
         /// More than the error of the exponential.
         const MARGIN: f32 = 0.01;
         let SamplingParameters { temperature, top_k, top_p, min_p, .. } = self.parameters;
@@ -60,12 +59,12 @@ impl Sampler {
     }
 
     /// Tokens whose logits are changed before the choice: these are needed besides what [`demand`](Self::demand) says.
-    pub fn touched(&self) -> impl Iterator<Item = u32> + Clone {
+    pub(crate) fn touched(&self) -> impl Iterator<Item = u32> + Clone {
         self.parameters.logit_bias.keys().copied().chain(self.penalties.tokens())
     }
 
     /// The next token. Does not [`accept`](Self::accept) it.
-    pub fn sample(&mut self, logits: Logits<'_>) -> Result<u32, NoTokenLeft> {
+    pub(crate) fn sample(&mut self, logits: Logits<'_>) -> Result<u32, NoTokenLeft> {
         match logits {
             Logits::All(logits) => self.select(logits),
             Logits::Some(found) => self.select_found(found),

@@ -4,8 +4,7 @@ use std::time::Instant;
 use proptest::prelude::*;
 
 use super::*;
-use crate::kernels::{Candidate, Demand};
-use crate::model::Logits;
+use crate::logits::{Candidate, Demand, Logits};
 
 /// Every token with the probability that its logit says.
 fn plain() -> SamplingParameters {

@@ -16,12 +16,12 @@ mod tests;
 use std::collections::VecDeque;
 
 use crate::generation::Prompt;
-use crate::model::Row;
+use crate::model::Wanted;
 use slot::Slot;
 
 /// Names a sequence for as long as the scheduler lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SequenceId(u64);
+pub(crate) struct SequenceId(u64);
 
 /// How much there may be of everything.
 #[derive(Clone, Copy, Debug)]
@@ -55,12 +55,24 @@ pub(crate) struct QueueFull {
 /// One run through the model.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// What to compute.
-    pub rows: Vec<Row>,
-    /// What the logits are for, in the order of the rows that ask for them.
+    /// What to compute: at most one chunk of a sequence.
+    pub chunks: Vec<Chunk>,
+    /// What the logits are for, in the order of the tokens after which they are wanted.
     pub outputs: Vec<Output>,
     /// Sequences that got their slot with this step.
     pub admitted: Vec<Admitted>,
+}
+
+/// Consecutive tokens of a sequence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Chunk {
+    pub sequence: SequenceId,
+    pub slot: usize,
+    /// Position of the first token.
+    pub start: usize,
+    /// At least one.
+    pub tokens: Vec<u32>,
+    pub logits: Wanted,
 }
 
 /// What a vector of logits is for.
@@ -99,7 +111,7 @@ pub(crate) enum Sampled {
 
 /// What a slot is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SlotStatus {
+pub(crate) struct SlotStatus {
     /// The sequence that is computed, if any.
     pub sequence: Option<SequenceId>,
     /// Tokens in the KV cache.
@@ -148,24 +160,26 @@ impl Scheduler {
     /// What to compute now; `None` when there is nothing. Finish a step before asking for another.
     pub(crate) fn next_step(&mut self) -> Option<Step> {
         let mut step = Step { admitted: self.admit(), ..Step::default() };
+        let mut room = self.limits.rows;
         // Those that generate go first, so that a long prompt never stops a running answer.
         for generating in [true, false] {
             for (index, slot) in self.slots.iter().enumerate() {
                 if slot.is_generating() == generating {
-                    let room = self.limits.rows - step.rows.len();
-                    slot.push_rows(index, room, &mut step);
+                    room -= slot.push_chunk(index, room, &mut step);
                 }
             }
         }
-        (!step.rows.is_empty()).then_some(step)
+        // A sequence that was admitted has a token to compute, so that no admission is lost with a step that has none.
+        debug_assert!(!step.chunks.is_empty() || step.admitted.is_empty());
+        (!step.chunks.is_empty()).then_some(step)
     }
 
-    /// Reports that the rows were computed, and how the sequences of the step's
+    /// Reports that the chunks were computed, and how the sequences of the step's
     /// [`Output::Sample`]s go on.
     pub(crate) fn finish_step(&mut self, step: &Step, sampled: &[(SequenceId, Sampled)]) {
-        for row in &step.rows {
-            if let Some(slot) = self.slots.get_mut(row.slot) {
-                slot.store(row.position);
+        for chunk in &step.chunks {
+            if let Some(slot) = self.slots.get_mut(chunk.slot) {
+                slot.store(chunk.start + chunk.tokens.len());
             }
         }
         for &(id, sampled) in sampled {
@@ -177,11 +191,11 @@ impl Scheduler {
         }
     }
 
-    /// Reports that computing the rows failed: their sequences end, and what their slots hold
+    /// Reports that computing the chunks failed: their sequences end, and what their slots hold
     /// is not to be trusted.
     pub(crate) fn abort_step(&mut self, step: &Step) {
-        for row in &step.rows {
-            if let Some(slot) = self.slots.get_mut(row.slot) {
+        for chunk in &step.chunks {
+            if let Some(slot) = self.slots.get_mut(chunk.slot) {
                 *slot = Slot::default();
             }
         }

@@ -1,8 +1,7 @@
 //! One sequence's part of the KV cache, and the tokens that it stands for.
 
-use crate::model::Row;
-
-use super::{Output, Request, SequenceId, SlotStatus, Step};
+use super::{Chunk, Output, Request, SequenceId, SlotStatus, Step};
+use crate::model::Wanted;
 
 /// `tokens[..stored]` are in the KV cache. While a sequence runs, the others are still to be
 /// computed; when it has ended, there are no others, and what is stored may serve the next one.
@@ -58,20 +57,32 @@ impl Slot {
         self.tokens.truncate(self.stored);
     }
 
-    /// Adds up to `room` of the tokens that are left to compute to `step`.
-    pub(super) fn push_rows(&self, slot: usize, room: usize, step: &mut Step) {
-        let Some(running) = &self.running else { return };
-        let batch = self.tokens.iter().enumerate().skip(self.stored).take(room);
-        for (position, &token) in batch {
-            let output = running.output(self.tokens.get(position + 1));
-            step.rows.push(Row { token, slot, position, logits: output.is_some() });
-            step.outputs.extend(output);
+    /// Adds up to `room` of the tokens that are left to compute to `step`; returns how many.
+    pub(super) fn push_chunk(&self, slot: usize, room: usize, step: &mut Step) -> usize {
+        let Some(running) = &self.running else { return 0 };
+        let (start, end) = (self.stored, self.tokens.len().min(self.stored.saturating_add(room)));
+        if start == end {
+            return 0;
         }
+        let logits = match running.prompt_logits {
+            true => Wanted::All,
+            false if end == self.tokens.len() => Wanted::Last,
+            false => Wanted::None,
+        };
+        let first = match logits {
+            Wanted::All => start,
+            Wanted::Last => end - 1,
+            Wanted::None => end,
+        };
+        step.outputs.extend((first..end).map(|position| running.output(self.tokens.get(position + 1))));
+        let tokens = self.tokens[start..end].to_vec();
+        step.chunks.push(Chunk { sequence: running.id, slot, start, tokens, logits });
+        end - start
     }
 
-    /// The token at `position` is in the KV cache now.
-    pub(super) fn store(&mut self, position: usize) {
-        self.stored = self.stored.max(position + 1).min(self.tokens.len());
+    /// The first `tokens` are in the KV cache now.
+    pub(super) fn store(&mut self, tokens: usize) {
+        self.stored = self.stored.max(tokens).min(self.tokens.len());
     }
 
     /// The sequence goes on with `token`.
@@ -81,13 +92,8 @@ impl Slot {
 }
 
 impl Running {
-    /// What the logits of a token are for, given the token that follows it; `None` if nobody
-    /// wants them.
-    fn output(&self, next: Option<&u32>) -> Option<Output> {
-        match next {
-            None => Some(Output::Sample(self.id)),
-            Some(&token) if self.prompt_logits => Some(Output::Prompt { sequence: self.id, token }),
-            Some(_) => None,
-        }
+    /// What the logits of a token are for, given the token that follows it.
+    fn output(&self, next: Option<&u32>) -> Output {
+        next.map_or(Output::Sample(self.id), |&token| Output::Prompt { sequence: self.id, token })
     }
 }

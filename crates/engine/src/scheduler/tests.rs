@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 const ROWS: usize = 8;
@@ -42,7 +44,13 @@ fn end(scheduler: &mut Scheduler, id: SequenceId) {
 }
 
 fn positions(step: &Step) -> Vec<usize> {
-    step.rows.iter().map(|row| row.position).collect()
+    step.chunks.iter().flat_map(|chunk| chunk.start..chunk.start + chunk.tokens.len()).collect()
+}
+
+/// What is computed of a single sequence: where it begins, its tokens, and after which of them logits are wanted.
+fn only_chunk(step: &Step) -> (usize, &[u32], Wanted) {
+    let [chunk] = &step.chunks[..] else { panic!("not one chunk: {step:?}") };
+    (chunk.start, &chunk.tokens, chunk.logits)
 }
 
 #[test]
@@ -55,10 +63,10 @@ fn a_long_prompt_is_computed_in_steps_and_only_its_last_token_needs_logits() {
     let mut scheduler = scheduler(1);
     let id = scheduler.submit(prompt_of(19)).unwrap();
     let steps = [run_step(&mut scheduler), run_step(&mut scheduler), run_step(&mut scheduler)];
-    assert_eq!(steps.each_ref().map(|step| step.rows.len()), [8, 8, 3]);
+    assert_eq!(steps.each_ref().map(|step| positions(step).len()), [8, 8, 3]);
     assert_eq!(steps.iter().flat_map(positions).collect::<Vec<_>>(), (0..19).collect::<Vec<_>>());
-    let with_logits = |step: &Step| step.rows.iter().filter(|row| row.logits).count();
-    assert_eq!(steps.each_ref().map(with_logits), [0, 0, 1]);
+    let wanted = steps.each_ref().map(|step| only_chunk(step).2);
+    assert_eq!(wanted, [Wanted::None, Wanted::None, Wanted::Last]);
     assert_eq!(steps[2].outputs, [Output::Sample(id)]);
 }
 
@@ -68,7 +76,7 @@ fn a_sampled_token_is_the_only_row_of_the_next_step() {
     let id = scheduler.submit(prompt_of(3)).unwrap();
     run_until_decoding(&mut scheduler, id);
     let step = scheduler.next_step().unwrap();
-    assert_eq!(step.rows, [Row { token: 99, slot: 0, position: 3, logits: true }]);
+    assert_eq!(only_chunk(&step), (3, &[99][..], Wanted::Last));
 }
 
 #[test]
@@ -80,7 +88,7 @@ fn a_long_prompt_does_not_starve_a_running_sequence() {
     for _ in 0..8 {
         let step = run_step(&mut scheduler);
         assert_eq!(sequences(&step), [running]);
-        assert_eq!(step.rows.len(), ROWS, "the prompt fills what the running sequence leaves");
+        assert_eq!(positions(&step).len(), ROWS, "the prompt fills what the running sequence leaves");
     }
 }
 
@@ -146,7 +154,7 @@ fn the_next_turn_of_a_conversation_computes_only_what_is_new() {
     let id = scheduler.submit(request([1, 2, 3, 99, 4])).unwrap();
     let step = scheduler.next_step().unwrap();
     assert_eq!(step.admitted, [Admitted { sequence: id, slot: 0, reused: 4 }]);
-    assert_eq!(step.rows, [Row { token: 4, slot: 0, position: 4, logits: true }]);
+    assert_eq!(only_chunk(&step), (4, &[4][..], Wanted::Last));
 }
 
 #[test]
@@ -180,7 +188,7 @@ fn logits_of_the_prompt_are_labelled_with_the_token_that_follows() {
     let mut scheduler = scheduler(1);
     let sequence = scheduler.submit(Request { prompt_logits: true, ..request([5, 6, 7]) }).unwrap();
     let step = scheduler.next_step().unwrap();
-    assert!(step.rows.iter().all(|row| row.logits));
+    assert_eq!(only_chunk(&step).2, Wanted::All);
     let expected = [
         Output::Prompt { sequence, token: 6 },
         Output::Prompt { sequence, token: 7 },
@@ -209,4 +217,64 @@ fn a_failed_step_ends_its_sequences_and_forgets_what_their_slots_hold() {
     scheduler.abort_step(&step);
     assert_eq!(scheduler.slots().next(), Some(SlotStatus { sequence: None, stored: 0 }));
     assert_eq!(scheduler.next_step(), None);
+}
+
+/// What happens to a scheduler.
+#[derive(Clone, Debug)]
+enum Action {
+    Submit { length: u32, prompt_logits: bool },
+    Step { ends: bool },
+    Cancel(usize),
+}
+
+fn any_action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        3 => (1..30_u32, any::<bool>()).prop_map(|(length, prompt_logits)| Action::Submit { length, prompt_logits }),
+        6 => any::<bool>().prop_map(|ends| Action::Step { ends }),
+        1 => (0..8_usize).prop_map(Action::Cancel),
+    ]
+}
+
+proptest! {
+    /// Whatever comes, in whatever order: each sequence is admitted once, and computed from there without a gap until it ends.
+    #[test]
+    fn no_admission_is_lost(actions in prop::collection::vec(any_action(), 1..80), slots in 1..4_usize) {
+        let mut scheduler = Scheduler::new(Limits { slots, queue: 4, rows: ROWS });
+        // Of each sequence that has neither ended nor was cancelled: how much of it is computed, once it is admitted.
+        let mut alive: Vec<(SequenceId, Option<usize>)> = Vec::new();
+        let drain = std::iter::repeat_n(Action::Step { ends: true }, 200);
+        for action in actions.into_iter().chain(drain) {
+            match action {
+                Action::Submit { length, prompt_logits } => {
+                    let request = Request { prompt_logits, ..prompt_of(length) };
+                    alive.extend(scheduler.submit(request).ok().map(|id| (id, None)));
+                }
+                Action::Cancel(index) if index < alive.len() => scheduler.cancel(alive.remove(index).0),
+                Action::Cancel(_) => {}
+                Action::Step { ends } => {
+                    let Some(step) = scheduler.next_step() else {
+                        prop_assert!(alive.is_empty(), "{alive:?} wait for ever");
+                        continue;
+                    };
+                    prop_assert!((1..=ROWS).contains(&positions(&step).len()));
+                    for admitted in &step.admitted {
+                        let known = alive.iter_mut().find(|(id, _)| *id == admitted.sequence).unwrap();
+                        prop_assert_eq!(known.1.replace(admitted.reused), None);
+                    }
+                    for chunk in &step.chunks {
+                        let computed = alive.iter_mut().find(|(id, _)| *id == chunk.sequence).unwrap();
+                        prop_assert_eq!(computed.1, Some(chunk.start));
+                        computed.1 = Some(chunk.start + chunk.tokens.len());
+                    }
+                    let sampled = if ends { Sampled::End } else { Sampled::Next(99) };
+                    let ids = sequences(&step);
+                    scheduler.finish_step(&step, &ids.iter().map(|&id| (id, sampled)).collect::<Vec<_>>());
+                    if ends {
+                        alive.retain(|(id, _)| !ids.contains(id));
+                    }
+                }
+            }
+        }
+        prop_assert!(alive.is_empty());
+    }
 }

@@ -6,7 +6,7 @@ use crate::generation::{Finish, Piece, Token};
 
 /// One thing that happened.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// A token of the prompt and how likely it was, if that was asked for. In order; the first token of a prompt has no probability.
     Prompt(Token),
     /// More text of the answer.

@@ -14,14 +14,14 @@ use crate::scheduler::{Limits, Request, Scheduler, SequenceId, SlotStatus};
 use crate::tokenizer::Tokenizer;
 
 /// The handle of the engine thread, which ends when the handle is dropped.
-pub struct Handle {
+pub(crate) struct Handle {
     shared: Arc<Shared>,
     alive: watch::Receiver<()>,
 }
 
 /// Why a request was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SubmitError {
+pub(crate) enum SubmitError {
     /// Too many requests wait already.
     #[error("the engine is busy and {waiting} requests are waiting; try again in {} s", .retry_after.as_secs())]
     Overloaded {
@@ -36,7 +36,7 @@ pub enum SubmitError {
 
 /// What the thread is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
+pub(crate) struct Status {
     pub slots: Vec<SlotStatus>,
     /// Requests that wait for a slot.
     pub waiting: usize,
@@ -65,7 +65,7 @@ pub(super) struct Line {
 
 impl Handle {
     /// Starts the thread. `queue` requests may wait while one is computed.
-    pub fn start(
+    pub(crate) fn start(
         inference: Inference,
         tokenizer: Arc<Tokenizer>,
         slots: usize,
@@ -78,7 +78,7 @@ impl Handle {
     }
 
     /// Queues a request. Never blocks for longer than it takes to change a list.
-    pub fn submit(&self, request: GenerationRequest) -> Result<Events, SubmitError> {
+    pub(crate) fn submit(&self, request: GenerationRequest) -> Result<Events, SubmitError> {
         let (sender, events) = mpsc::unbounded_channel();
         let reader = Reader::new(&request, sender);
         let request = Request {
@@ -102,19 +102,19 @@ impl Handle {
 
     /// What the thread is doing now.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         let state = self.shared.lock();
         Status { slots: state.scheduler.slots().collect(), waiting: state.scheduler.waiting() }
     }
 
     /// Whether the thread still runs.
     #[must_use]
-    pub fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         self.alive.has_changed().is_ok()
     }
 
     /// Returns when the thread has ended, which is only ever by a panic while the handle exists.
-    pub fn ended(&self) -> impl Future<Output = ()> + use<> {
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> + use<> {
         let mut alive = self.alive.clone();
         async move { while alive.changed().await.is_ok() {} }
     }

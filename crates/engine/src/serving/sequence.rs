@@ -1,8 +1,7 @@
 //! One answer: logits in, the next token and the text that becomes visible by it out. Pure: no model, no channel, no clock.
 
 use crate::generation::{FinishReason, GenerationRequest, Token, TokenLogprobs};
-use crate::kernels::Demand;
-use crate::model::Logits;
+use crate::logits::{Demand, Logits};
 use crate::sampling::{NoTokenLeft, Sampler, log_probabilities};
 use crate::text::{AnswerText, Visible};
 use crate::tokenizer::Tokenizer;

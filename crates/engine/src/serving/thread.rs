@@ -11,9 +11,9 @@ use super::event::Event;
 use super::handle::Line;
 use super::sequence::{Advance, Next, Sequence};
 use crate::generation::{Finish, FinishReason, GenerationRequest, Piece, Progress, Token};
-use crate::model::{ForwardError, Inference};
+use crate::model::{ForwardError, Inference, Run};
 use crate::sampling::NoTokenLeft;
-use crate::scheduler::{Output, Sampled, SequenceId, Step};
+use crate::scheduler::{Chunk, Output, Sampled, SequenceId, Step};
 use crate::tokenizer::Tokenizer;
 
 /// What the engine thread owns.
@@ -61,7 +61,8 @@ impl Thread {
 
     pub(super) fn run(mut self) {
         while let Some(step) = self.wait_for_step() {
-            match self.inference.forward(&step.rows) {
+            let runs: Vec<Run> = step.chunks.iter().map(run).collect();
+            match self.inference.forward(&runs) {
                 Ok(()) => self.finish(&step),
                 Err(error) => self.abort(&step, &error.to_string()),
             }
@@ -130,16 +131,19 @@ impl Thread {
     fn abort(&mut self, step: &Step, reason: &str) {
         error!(reason, "a step failed");
         let mut state = self.line.shared.lock();
-        let slots: Vec<_> = state.scheduler.slots().collect();
         state.scheduler.abort_step(step);
         drop(state);
-        for row in &step.rows {
-            let sequence = slots.get(row.slot).and_then(|slot| slot.sequence);
-            if let Some(reader) = sequence.and_then(|id| self.readers.remove(&id)) {
+        for chunk in &step.chunks {
+            if let Some(reader) = self.readers.remove(&chunk.sequence) {
                 reader.end(End::Failed(reason.to_owned()));
             }
         }
     }
+}
+
+fn run(chunk: &Chunk) -> Run<'_> {
+    let Chunk { slot, start, ref tokens, logits, .. } = *chunk;
+    Run { slot, start, tokens, logits }
 }
 
 impl Reader {

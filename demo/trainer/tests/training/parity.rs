@@ -1,7 +1,5 @@
 //! What is trained is what the engine computes: the same tokens, the same logits.
 
-use std::num::NonZeroUsize;
-
 use bitnet_demo_trainer::corpus::Lessons;
 use bitnet_demo_trainer::export;
 use bitnet_demo_trainer::network::{Network, Trace};
@@ -9,29 +7,17 @@ use bitnet_demo_trainer::quantize::Precision;
 use bitnet_demo_trainer::sequence::{CHAT_TEMPLATE, Encoder, Target};
 use bitnet_demo_trainer::shape::Shape;
 use bitnet_demo_trainer::weights::{Weights, initial};
+use bitnet_engine::bench::Decoder;
 use bitnet_engine::chat_template::{ChatTemplate, Message};
-use bitnet_engine::checkpoint::Checkpoint;
-use bitnet_engine::kernels::{CacheType, Isa};
-use bitnet_engine::model::{HeadType, Inference, InferenceOptions, Model, Row};
-use bitnet_engine::pool::Pool;
+use bitnet_engine::config::Config;
 use bitnet_engine::tokenizer::Tokenizer;
 
 use crate::support::{TINY, batch, conversations, vocabulary};
 
-/// Logits of all positions, `[tokens, vocab]`, by the engine.
-fn engine_logits(checkpoint: &Checkpoint, tokens: &[u32]) -> Vec<f32> {
-    let mut pool = Pool::new(NonZeroUsize::MIN).unwrap();
-    let model = Model::load(checkpoint, HeadType::Exact, Isa::best(), &mut pool).unwrap();
-    let options = InferenceOptions {
-        context: tokens.len(),
-        slots: 1,
-        cache_type: CacheType::F32,
-        max_rows: tokens.len(),
-    };
-    let mut inference = Inference::new(model, pool, Isa::best(), options).unwrap();
-    let row = |(position, &token)| Row { token, slot: 0, position, logits: true };
-    inference.forward(&tokens.iter().enumerate().map(row).collect::<Vec<_>>()).unwrap();
-    (0..tokens.len()).flat_map(|i| inference.logits(i).unwrap().to_vec()).collect()
+/// The engine with an exported file.
+fn engine(bytes: Vec<u8>) -> Decoder {
+    let config = Config::parse(["x", "--threads", "1", "--cache-type", "f32"]).unwrap();
+    Decoder::from_bytes(&config, bytes).unwrap()
 }
 
 /// Both programs add in different orders. Where that moves an activation over a rounding boundary, its code differs by one, and all that
@@ -55,8 +41,7 @@ fn the_engine_computes_the_same_logits_from_the_exported_file() {
         let ours = trace.logits();
 
         let bytes = export::gguf(&network.layout, &master, &vocabulary);
-        let checkpoint = Checkpoint::from_bytes(bytes.into()).unwrap();
-        let theirs = engine_logits(&checkpoint, &sequence.tokens);
+        let theirs = engine(bytes).logits_of(&sequence.tokens).unwrap().concat();
         let mean = theirs.iter().sum::<f32>() / theirs.len() as f32;
         let deviation = (theirs.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / theirs.len() as f32).sqrt();
         for (ours, theirs) in ours.chunks(shape.vocab).zip(theirs.chunks(shape.vocab)) {
@@ -110,10 +95,10 @@ fn the_whole_corpus_is_encoded_as_the_engine_does_from_the_exported_file() {
     let shape = Shape { vocab: vocabulary.tokens.len(), ..TINY };
     let network = Network::new(shape);
     let bytes = export::gguf(&network.layout, &initial(&network.layout, 1), &vocabulary);
-    let checkpoint = Checkpoint::from_bytes(bytes.into()).unwrap();
-    let tokenizer = Tokenizer::from_metadata(checkpoint.metadata(), shape.vocab).unwrap();
+    let engine = engine(bytes);
+    let tokenizer = engine.tokenizer();
     let encoder = Encoder::new(&vocabulary).unwrap();
     for turns in lessons.conversations(7).take(3_000) {
-        assert_eq!(encoder.sequence(&turns).unwrap().tokens, by_template(&tokenizer, &turns));
+        assert_eq!(encoder.sequence(&turns).unwrap().tokens, by_template(tokenizer, &turns));
     }
 }

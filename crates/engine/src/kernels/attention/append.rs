@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::cache::{Element, Pages, WIDTH};
-use super::{HeadShape, Place};
+use super::HeadShape;
+use super::page::{BLOCK, Element, Pages, WIDTH};
+use super::places::Places;
 use crate::kernels::Isa;
 use crate::kernels::disjoint::Disjoint;
 use crate::kernels::rope::Angles;
@@ -24,14 +25,15 @@ pub(super) fn append<E: Element>(
     layer: usize,
     qkv: &mut Rows,
     angles: &Angles,
-    places: &[Place],
+    places: &Places,
 ) {
     let stride = qkv.stride();
+    let rows = places.get();
     let qkv = Disjoint::new(qkv.padded_mut());
     let cache = pages.writer();
     // A piece is some rows of a key-value head and its query heads: long pieces of each row, and few lines of the cache.
-    let append = |rows: Range<usize>, kv_head: usize| {
-        for (row, &place) in rows.clone().zip(&places[rows]) {
+    let append = |range: Range<usize>, kv_head: usize| {
+        for (row, &place) in range.clone().zip(&rows[range]) {
             let head = |index: usize| {
                 let columns = shape.columns(index);
                 // SAFETY: each head of a row belongs to one piece, which uses one at a time.
@@ -45,7 +47,8 @@ pub(super) fn append<E: Element>(
             }
             let key = head(shape.heads + kv_head);
             isa.run(angles.rotation(row, key));
-            // SAFETY: no other piece has this head of this position.
+            let place = (places.page(place, place.position / BLOCK), place.position);
+            // SAFETY: no other piece has this head of this position: a page is that of one sequence, whose positions differ.
             #[expect(unsafe_code, reason = "keys and values are stored in parallel")]
             unsafe {
                 cache.store_key(place, layer, kv_head, key);
@@ -53,12 +56,12 @@ pub(super) fn append<E: Element>(
             }
         }
     };
-    if places.len() < ROWS_WORTH_SHARING {
-        (0..shape.kv_heads).for_each(|kv_head| append(0..places.len(), kv_head));
+    if rows.len() < ROWS_WORTH_SHARING {
+        (0..shape.kv_heads).for_each(|kv_head| append(0..rows.len(), kv_head));
     } else {
-        pool.run(places.len().div_ceil(ROWS) * shape.kv_heads, |piece| {
+        pool.run(rows.len().div_ceil(ROWS) * shape.kv_heads, |piece| {
             let first = piece / shape.kv_heads * ROWS;
-            append(first..places.len().min(first + ROWS), piece % shape.kv_heads);
+            append(first..rows.len().min(first + ROWS), piece % shape.kv_heads);
         });
     }
 }

@@ -1,16 +1,17 @@
 //! How attention is spread over the threads: by blocks of positions when there are few rows, else by bundles of rows.
 
-use std::io;
 use std::ops::Range;
 
-use super::cache::{BLOCK, Element, Pages};
+use super::page::{BLOCK, Element, Pages};
+use super::places::{Place, Places};
 use super::softmax::{Partial, QUERIES, Query, together};
-use super::{HeadShape, MAX_HEAD_DIM, Place};
+use super::{HeadShape, MAX_HEAD_DIM};
 use crate::kernels::Isa;
 use crate::kernels::disjoint::Disjoint;
 use crate::kernels::isa::Kernel;
+use crate::kernels::lanes::Simd;
 use crate::kernels::rows::Rows;
-use crate::kernels::simd::Simd;
+use crate::memory::OutOfMemory;
 use crate::pool::Pool;
 
 /// Queries that one piece attends for: they share each block of the cache while it is near.
@@ -27,13 +28,12 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Room for the blocks of one row of each sequence, at their longest; touched only as far as sequences reach.
-    pub(super) fn new(shape: HeadShape, slots: usize, context: usize) -> io::Result<Self> {
+    /// Room for one row of each sequence when they fill all pages; touched only as far as sequences reach.
+    pub(super) fn new(shape: HeadShape, pages: usize) -> Result<Self, OutOfMemory> {
         let mut partials = Vec::new();
-        let count =
-            slots.checked_mul(context.div_ceil(BLOCK)).and_then(|blocks| blocks.checked_mul(shape.heads));
-        let reserved = count.map(|count| partials.try_reserve_exact(count));
-        reserved.and_then(Result::ok).ok_or(io::ErrorKind::OutOfMemory)?;
+        let count = pages.saturating_mul(shape.heads);
+        let bytes = count.saturating_mul(size_of::<Partial>());
+        partials.try_reserve_exact(count).map_err(|_| OutOfMemory { bytes })?;
         Ok(Self { bundles: Vec::new(), partials })
     }
 
@@ -46,29 +46,34 @@ impl Scratch {
         pages: &Pages<E>,
         layer: usize,
         qkv: &Rows,
-        places: &[Place],
+        places: &Places,
         out: &mut Rows,
+        by_block: bool,
     ) {
-        let stride = out.stride();
-        let task =
-            Task { isa, shape, pages, layer, qkv, places, out: Disjoint::new(out.padded_mut()), stride };
-        let few = places.len() * shape.kv_heads < PIECES_PER_THREAD * pool.threads();
-        if pool.threads() > 1 && few {
+        let (stride, rows) = (out.stride(), places.get());
+        let out = Disjoint::new(out.padded_mut());
+        let task = Task { isa, shape, pages, layer, qkv, places, rows, out, stride };
+        if by_block {
             task.by_block(pool, &mut self.partials);
         } else {
-            bundle(places, (BUNDLE / shape.group()).max(1), &mut self.bundles);
+            bundle(rows, (BUNDLE / shape.group()).max(1), &mut self.bundles);
             task.by_bundle(pool, &self.bundles);
         }
     }
 }
 
+/// Whether there are so few rows that their blocks are to be spread over the threads.
+pub(super) fn few(pool: &Pool, shape: HeadShape, places: &Places) -> bool {
+    pool.threads() > 1 && places.rows() * shape.kv_heads < PIECES_PER_THREAD * pool.threads()
+}
+
 /// Splits rows into runs of at most `size` in the same block of one sequence.
-fn bundle(places: &[Place], size: usize, bundles: &mut Vec<Range<usize>>) {
-    let block = |place: &Place| (place.slot, place.position / BLOCK);
+fn bundle(rows: &[Place], size: usize, bundles: &mut Vec<Range<usize>>) {
+    let block = |place: &Place| (place.table, place.position / BLOCK);
     bundles.clear();
-    for (row, place) in places.iter().enumerate() {
+    for (row, place) in rows.iter().enumerate() {
         match bundles.last_mut() {
-            Some(last) if block(&places[last.start]) == block(place) && last.len() < size => {
+            Some(last) if block(&rows[last.start]) == block(place) && last.len() < size => {
                 last.end = row + 1;
             }
             _ => bundles.push(row..row + 1),
@@ -83,7 +88,9 @@ struct Task<'a, E> {
     pages: &'a Pages<E>,
     layer: usize,
     qkv: &'a Rows,
-    places: &'a [Place],
+    places: &'a Places,
+    /// The rows of `places`.
+    rows: &'a [Place],
     out: Disjoint<'a, f32>,
     stride: usize,
 }
@@ -100,17 +107,17 @@ impl<E: Element> Task<'_, E> {
 
     fn by_block(&self, pool: &mut Pool, partials: &mut Vec<Partial>) {
         let (heads, group) = (self.shape.kv_heads, self.shape.group());
-        let blocks = self.places.iter().map(|place| place.position / BLOCK + 1).max().unwrap_or(0);
-        let needed = self.places.len() * heads * blocks * group;
+        let blocks = self.rows.iter().map(|place| place.position / BLOCK + 1).max().unwrap_or(0);
+        let needed = self.rows.len() * heads * blocks * group;
         if partials.len() < needed {
             partials.resize(needed, Partial::EMPTY);
         }
         let shared = Disjoint::new(&mut *partials);
         // Heads of a block lie side by side: long runs of pieces are one stream through memory.
-        pool.run_ranges(self.places.len() * blocks * heads, |pieces| {
+        pool.run_ranges(self.rows.len() * blocks * heads, |pieces| {
             for piece in pieces {
                 let (kv_head, block, row) = (piece % heads, piece / heads % blocks, piece / heads / blocks);
-                if block * BLOCK <= self.places[row].position {
+                if block * BLOCK <= self.rows[row].position {
                     // SAFETY: each piece has its own partials.
                     #[expect(unsafe_code, reason = "blocks are computed in parallel")]
                     let out = unsafe { shared.part(piece * group..(piece + 1) * group) };
@@ -118,9 +125,9 @@ impl<E: Element> Task<'_, E> {
                 }
             }
         });
-        pool.run(self.places.len() * heads, |piece| {
+        pool.run(self.rows.len() * heads, |piece| {
             let (kv_head, row) = (piece % heads, piece / heads);
-            let used = self.places[row].position / BLOCK + 1;
+            let used = self.rows[row].position / BLOCK + 1;
             let partials = &partials[row * blocks * heads * group..][..used * heads * group];
             self.isa.run(Merge { task: self, row, kv_head, partials });
         });
@@ -149,7 +156,7 @@ impl<E: Element> Task<'_, E> {
     ) {
         let HeadShape { head_dim, .. } = self.shape;
         let group = self.shape.group();
-        let head = self.pages.head(self.places[row].slot, block, self.layer, kv_head);
+        let head = self.pages.head(self.places.page(self.rows[row], block), self.layer, kv_head);
         let mut done = 0;
         while done < queries.len() {
             let size = together::<S>(queries.len() - done);
@@ -157,7 +164,7 @@ impl<E: Element> Task<'_, E> {
                 ($n:expr) => {{
                     let mut positions = [0; $n];
                     for (n, positions) in (first + done..).zip(&mut positions) {
-                        *positions = BLOCK.min(self.places[row + n / group].position + 1 - block * BLOCK);
+                        *positions = BLOCK.min(self.rows[row + n / group].position + 1 - block * BLOCK);
                     }
                     if let Some(queries) = queries[done..].first_chunk::<{ $n }>() {
                         Partial::of_block::<S, E, { $n }>(
@@ -218,7 +225,7 @@ impl<E: Element> Kernel for Bundle<'_, '_, E> {
             let queries = (first, &copies[..count]);
             // The first block is the total so far: what merging it with nothing would give.
             task.block(simd, at, 0, queries, &mut totals);
-            for block in 1..=task.places[rows.start].position / BLOCK {
+            for block in 1..=task.rows[rows.start].position / BLOCK {
                 task.block(simd, at, block, queries, &mut partials);
                 for (total, partial) in totals.iter_mut().zip(&partials[..count]) {
                     total.merge(simd, partial, task.shape.head_dim);

@@ -6,38 +6,31 @@
 
 mod append;
 mod attend;
-mod cache;
+mod page;
+mod places;
 mod softmax;
 #[cfg(test)]
 mod tests;
 
-use std::io;
 use std::ops::Range;
 
-pub use cache::CacheType;
+pub(crate) use page::{BLOCK, CacheType};
+pub(crate) use places::{PageId, Places};
 
 use self::attend::Scratch;
-use self::cache::{KvCache, Pages};
+use self::page::{KvCache, Pages};
 use super::Isa;
 use super::rope::Angles;
 use super::rows::Rows;
+use crate::memory::OutOfMemory;
 use crate::pool::Pool;
 
 /// The largest head that fits the kernels' stack buffers.
-pub const MAX_HEAD_DIM: usize = 256;
-
-/// Where a row of a forward pass stands: its sequence and its position in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Which sequence of the cache.
-    pub slot: usize,
-    /// Position in the sequence, from 0.
-    pub position: usize,
-}
+pub(crate) const MAX_HEAD_DIM: usize = 256;
 
 /// Heads of a model.
 #[derive(Clone, Copy, Debug)]
-pub struct HeadShape {
+pub(crate) struct HeadShape {
     /// Query heads.
     pub heads: usize,
     /// Key and value heads; each serves `heads / kv_heads` query heads.
@@ -59,45 +52,41 @@ impl HeadShape {
 
 /// The cache of a model, attention on it, and the scratch memory that it needs.
 #[derive(Debug)]
-pub struct Attention {
+pub(crate) struct Attention {
     shape: HeadShape,
     cache: KvCache,
     scratch: Scratch,
 }
 
 impl Attention {
-    /// A cache for `slots` sequences of up to `context` positions.
-    ///
-    /// # Errors
-    /// When the system has no memory for it.
+    /// A cache of so many pages, each for [`BLOCK`] positions of a sequence.
     ///
     /// # Panics
     /// When a head is larger than [`MAX_HEAD_DIM`].
-    pub fn new(
+    pub(crate) fn new(
         shape: HeadShape,
         layers: usize,
-        slots: usize,
-        context: usize,
+        pages: usize,
         kind: CacheType,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, OutOfMemory> {
         assert!(shape.head_dim <= MAX_HEAD_DIM, "heads of {} elements", shape.head_dim);
         let cache = match kind {
-            CacheType::F16 => KvCache::F16(Pages::new(shape, layers, slots, context)?),
-            CacheType::F32 => KvCache::F32(Pages::new(shape, layers, slots, context)?),
+            CacheType::F16 => KvCache::F16(Pages::new(shape, layers, pages)?),
+            CacheType::F32 => KvCache::F32(Pages::new(shape, layers, pages)?),
         };
-        Ok(Self { shape, cache, scratch: Scratch::new(shape, slots, context)? })
+        Ok(Self { shape, cache, scratch: Scratch::new(shape, pages)? })
     }
 
     /// Rotates queries and keys of `qkv` (`[rows, queries | keys | values]`) to their positions, and appends keys and values
     /// to the cache.
-    pub fn append(
+    pub(crate) fn append(
         &mut self,
         pool: &mut Pool,
         isa: Isa,
         layer: usize,
         qkv: &mut Rows,
         angles: &Angles,
-        places: &[Place],
+        places: &Places,
     ) {
         match &mut self.cache {
             KvCache::F16(pages) => append::append(pool, isa, self.shape, pages, layer, qkv, angles, places),
@@ -106,18 +95,35 @@ impl Attention {
     }
 
     /// Attends from the queries of `qkv` to all positions of their sequences up to their own; out: `[rows, heads * head_dim]`.
-    pub fn attend(
+    pub(crate) fn attend(
         &mut self,
         pool: &mut Pool,
         isa: Isa,
         layer: usize,
         qkv: &Rows,
-        places: &[Place],
+        places: &Places,
         out: &mut Rows,
     ) {
+        let by_block = attend::few(pool, self.shape, places);
+        self.attend_divided(pool, isa, layer, qkv, places, out, by_block);
+    }
+
+    /// The same, with the blocks of a row spread over the threads or all done by one.
+    #[expect(clippy::too_many_arguments, reason = "the one place where cache, shape and rows meet")]
+    pub(super) fn attend_divided(
+        &mut self,
+        pool: &mut Pool,
+        isa: Isa,
+        layer: usize,
+        qkv: &Rows,
+        places: &Places,
+        out: &mut Rows,
+        by_block: bool,
+    ) {
+        let (shape, scratch) = (self.shape, &mut self.scratch);
         match &self.cache {
-            KvCache::F16(pages) => self.scratch.attend(pool, isa, self.shape, pages, layer, qkv, places, out),
-            KvCache::F32(pages) => self.scratch.attend(pool, isa, self.shape, pages, layer, qkv, places, out),
+            KvCache::F16(pages) => scratch.attend(pool, isa, shape, pages, layer, qkv, places, out, by_block),
+            KvCache::F32(pages) => scratch.attend(pool, isa, shape, pages, layer, qkv, places, out, by_block),
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::array;
 
 use super::MAX_HEAD_DIM;
-use super::cache::{BLOCK, Element, Head, WIDTH};
-use crate::kernels::elementary::{exp, exp_one, largest, sum_four};
-use crate::kernels::simd::{LANES, Simd};
+use super::page::{BLOCK, Element, Head, WIDTH};
+use crate::kernels::exp::{exp, exp_one};
+use crate::kernels::lanes::{LANES, Simd, largest, sum_four};
 
 /// The most queries that share each load of a key or value.
 pub(super) const QUERIES: usize = 12;

@@ -11,6 +11,9 @@ const SHAPES: [HeadShape; 4] = [
     HeadShape { heads: 10, kv_heads: 2, head_dim: 100 },
 ];
 const POSITIONS: usize = 300;
+/// In no order, and not all.
+const TABLE: [PageId; 3] = [4, 0, 3];
+const PAGES: usize = 5;
 
 fn noise(seed: usize) -> f32 {
     ((seed.wrapping_mul(2_654_435_761) >> 7) % 4_001) as f32 / 1_000.0 - 2.0
@@ -32,19 +35,22 @@ fn qkv(shape: HeadShape, positions: Range<usize>) -> Rows {
 /// Outputs `[positions, heads * head_dim]` when positions come in chunks.
 fn attend(shape: HeadShape, isa: Isa, threads: usize, chunk: usize, kind: CacheType) -> Vec<Vec<f32>> {
     let mut pool = Pool::new(NonZeroUsize::new(threads).unwrap()).unwrap();
-    let mut attention = Attention::new(shape, 2, 2, POSITIONS, kind).unwrap();
+    let mut attention = Attention::new(shape, 2, PAGES, kind).unwrap();
+    let mut places = Places::default();
     let mut outputs = Vec::new();
     for start in (0..POSITIONS).step_by(chunk) {
         let positions = start..POSITIONS.min(start + chunk);
-        let places: Vec<_> = positions.clone().map(|position| Place { slot: 1, position }).collect();
+        let count = positions.len();
+        places.clear();
+        places.push(positions.clone(), TABLE);
+        let mut angles = Angles::new(shape.head_dim, 10_000.0, count);
+        angles.set_positions(positions.clone());
         let mut rows = qkv(shape, positions);
-        let mut angles = Angles::new(shape.head_dim, 10_000.0, places.len());
-        angles.set_positions(places.iter().map(|place| place.position));
-        let mut out = Rows::with_capacity(places.len(), shape.heads * shape.head_dim).unwrap();
-        out.set_rows(places.len());
+        let mut out = Rows::with_capacity(count, shape.heads * shape.head_dim).unwrap();
+        out.set_rows(count);
         attention.append(&mut pool, isa, 1, &mut rows, &angles, &places);
         attention.attend(&mut pool, isa, 1, &rows, &places, &mut out);
-        outputs.extend((0..places.len()).map(|row| out.row(row).to_vec()));
+        outputs.extend((0..count).map(|row| out.row(row).to_vec()));
     }
     outputs
 }

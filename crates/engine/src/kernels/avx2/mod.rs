@@ -46,10 +46,10 @@ use std::arch::x86_64::{__m256, __m256i};
 use half::f16;
 
 use super::isa::Kernel;
-use super::nibbles::{NibbleSums, NibbleTile, WideQuad};
+use super::lanes::{LANES, Simd, multiply_floats};
+use super::lm_head::{NibbleSums, NibbleTile, WideQuad};
 use super::operations::operations;
-use super::simd::{LANES, Simd, multiply_floats};
-use super::stream::fetch_ahead;
+use super::prefetch::fetch_ahead;
 use super::ternary::{BLOCK_TOKENS, QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 use vnni::Vnni;
 use words::Words;

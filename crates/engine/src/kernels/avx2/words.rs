@@ -4,8 +4,8 @@ use std::arch::x86_64 as x86;
 use std::arch::x86_64::__m256i;
 
 use super::{PARTS, PEAK_SUMS, ROWS, add, broadcast, load, peak_sums, quads};
-use crate::kernels::nibbles::{NibbleSums, NibbleTile, WideQuad};
-use crate::kernels::stream::fetch_ahead;
+use crate::kernels::lm_head::{NibbleSums, NibbleTile, WideQuad};
+use crate::kernels::prefetch::fetch_ahead;
 use crate::kernels::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 
 /// Proof that this CPU has AVX2.

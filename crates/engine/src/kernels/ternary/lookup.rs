@@ -5,15 +5,16 @@
 //! byte is the index. Four tables, those of a tile's bytes, stay in the first-level cache while all rows pass.
 //!
 //! Sums are kept in 16 bits until the activations that went into them could make one overflow. They are the same integers
-//! as those of [`mod@super::matmul`].
+//! as those of [`mod@super::gemm`].
 
 use std::ops::Range;
 
-use super::matmul::{LINE, Product};
-use super::{BLOCK_TOKENS, QUADS, Quad, TILE_COLUMNS, TILE_ROWS, Tile};
-use crate::kernels::activations::Activations;
+use super::epilogue::Product;
+use super::tile::{BLOCK_TOKENS, QUADS, Quad, TILE_COLUMNS, TILE_ROWS, Tile};
 use crate::kernels::isa::Kernel;
-use crate::kernels::simd::Simd;
+use crate::kernels::lanes::Simd;
+use crate::kernels::prefetch::LINE;
+use crate::kernels::quantize::Activations;
 
 /// Tokens whose sums lie side by side: a cache line of 16-bit sums.
 pub(super) const LOOKUP_TOKENS: usize = 32;

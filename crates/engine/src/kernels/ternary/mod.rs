@@ -2,109 +2,83 @@
 //!
 //! A weight is stored as its code 0, 1 or 2 for -1, 0 or +1, because the multiplication instructions take unsigned by signed
 //! bytes; the sum of the activations is subtracted from the dot product of the codes. One layout serves every instruction set.
+//!
+//! One row of activations (decode) is multiplied straight from the packed tiles, at the speed of memory: `gemv`. For more rows
+//! (prefill) a strip of tiles is unpacked once into the first-level cache and used for all of them (`gemm`), or sums are looked
+//! up (`lookup`), whatever is faster. All give the same integers, which `epilogue` makes floats of.
 
+mod epilogue;
+mod gemm;
+mod gemv;
 mod lookup;
-mod matmul;
-mod matrix;
+mod pack;
+mod tile;
 
-use bytemuck::{Pod, Zeroable};
+pub(crate) use epilogue::Activation;
+use epilogue::{Epilogue, Product};
+pub(crate) use pack::{MAX_COLUMNS, TernaryMatrix, TernarySource};
+pub(super) use tile::{BLOCK_TOKENS, QUADS, Quad, TILE_COLUMNS, TILE_ROWS, Tile, UnpackedTile};
 
-pub use matmul::{matmul, matmul_add, matmul_gated};
-pub use matrix::{MAX_COLUMNS, PackError, TernaryMatrix};
+use self::gemm::ManyTokens;
+use self::gemv::OneToken;
+use self::lookup::{LOOKUP_TILE_ROWS, LOOKUP_TOKENS, LookedUp};
+use crate::kernels::Isa;
+use crate::kernels::quantize::Activations;
+use crate::kernels::rows::Rows;
+use crate::pool::Pool;
 
-/// Rows of a tile: two AVX-512 registers of sixteen 32-bit lanes.
-pub(super) const TILE_ROWS: usize = 32;
-/// Columns of a tile.
-pub(super) const TILE_COLUMNS: usize = 16;
-/// Groups of four columns in a tile; four int8 products go into one 32-bit lane.
-pub(super) const QUADS: usize = 4;
+/// Tokens from which on looking up sums for 32 tokens is faster than multiplying for those that there are.
+const LOOKUP_FROM: usize = 20;
+/// Rows of tiles that a piece should have to be worth its tables.
+const LOOKUP_LEAST_TILE_ROWS: usize = 16;
 
-/// Four adjacent activations: what one 32-bit lane multiplies.
-pub(super) type Quad = [i8; 4];
-/// Tokens whose activations lie side by side, quad by quad. With 64 rows of weights they make 24 registers of sums with
-/// AVX-512, which leaves as many as are needed for weights and activations.
-pub(super) const BLOCK_TOKENS: usize = 6;
-
-/// 32 rows × 16 columns of codes in 128 bytes, two cache lines.
-///
-/// Byte `4 * row + b` holds column `4 * quad + b` of that row in bits `2 * quad` and `2 * quad + 1`. So a register of packed
-/// bytes, masked, is a register of codes whose 32-bit lanes are rows, and a lane's four bytes meet four adjacent activations.
-#[repr(C, align(64))]
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Tile([u8; TILE_ROWS * 4]);
-
-/// The same with one byte a code: `[quad][4 * row + b]`.
-#[repr(C, align(64))]
-#[derive(Clone, Copy, Debug)]
-pub(super) struct UnpackedTile([[u8; TILE_ROWS * 4]; QUADS]);
-
-// SAFETY: an array of bytes without padding (its size is a multiple of its alignment); every bit pattern is valid.
-#[expect(unsafe_code, reason = "plain bytes")]
-unsafe impl Zeroable for Tile {}
-// SAFETY: as above.
-#[expect(unsafe_code, reason = "plain bytes")]
-unsafe impl Pod for Tile {}
-
-impl Tile {
-    /// The code (0, 1 or 2) of the weight at `row`, `column`.
-    pub(super) fn code(&self, row: usize, column: usize) -> u8 {
-        self.0[4 * row + column % 4] >> (2 * (column / 4)) & 3
-    }
-
-    /// A tile of the codes that `code(row, column)` gives.
-    pub(super) fn from_codes(mut code: impl FnMut(usize, usize) -> u8) -> Self {
-        let mut tile = Self([0; TILE_ROWS * 4]);
-        for row in 0..TILE_ROWS {
-            let weights = std::array::from_fn(|column| code(row, column).cast_signed() - 1);
-            tile.set_row(row, &weights);
-        }
-        tile
-    }
-
-    /// Stores the codes of a row: `weights` are -1, 0 or +1.
-    #[inline]
-    fn set_row(&mut self, row: usize, weights: &[i8; TILE_COLUMNS]) {
-        // Four codes a word; adding 1 to each byte cannot carry.
-        let word = |quad: usize| {
-            let bytes = [0, 1, 2, 3].map(|b| (weights[4 * quad + b] + 1).cast_unsigned());
-            u32::from_le_bytes(bytes) << (2 * quad)
-        };
-        let packed = word(0) | word(1) | word(2) | word(3);
-        self.0[4 * row..4 * row + 4].copy_from_slice(&packed.to_le_bytes());
-    }
-
-    /// The four bytes of each row.
-    #[inline(always)]
-    pub(super) fn rows(&self) -> &[[u8; 4]] {
-        self.0.as_chunks().0
-    }
-
-    /// Rows 0 to 15 and rows 16 to 31.
-    #[inline(always)]
-    pub(super) fn halves(&self) -> [&[u8; 64]; 2] {
-        let [first, second] = self.0.as_chunks().0 else { unreachable!("a tile has two halves") };
-        [first, second]
-    }
+/// `out = x · wᵀ`; x: `[tokens, columns]`, out: `[tokens, rows]`.
+pub(crate) fn matmul(pool: &mut Pool, isa: Isa, w: &TernaryMatrix, x: &Activations, out: &mut Rows) {
+    run(pool, isa, w, x, out, Epilogue::Store);
 }
 
-impl UnpackedTile {
-    pub(super) const ZERO: Self = Self([[0; TILE_ROWS * 4]; QUADS]);
+/// `out += x · wᵀ`, for the residual stream.
+pub(crate) fn matmul_add(pool: &mut Pool, isa: Isa, w: &TernaryMatrix, x: &Activations, out: &mut Rows) {
+    run(pool, isa, w, x, out, Epilogue::Add);
+}
 
-    pub(super) fn code(&self, row: usize, column: usize) -> u8 {
-        self.0[column / 4][4 * row + column % 4]
-    }
+/// `out = activation(x · gateᵀ) * (x · upᵀ)` with gate and up interleaved in `w`; out: `[tokens, rows / 2]`.
+pub(crate) fn matmul_gated(
+    pool: &mut Pool,
+    isa: Isa,
+    w: &TernaryMatrix,
+    x: &Activations,
+    out: &mut Rows,
+    activation: Activation,
+) {
+    run(pool, isa, w, x, out, Epilogue::Gate(activation));
+}
 
-    pub(super) fn set_code(&mut self, row: usize, column: usize, code: u8) {
-        self.0[column / 4][4 * row + column % 4] = code;
-    }
-
-    #[inline(always)]
-    pub(super) fn half(&self, quad: usize, half: usize) -> &[u8; 64] {
-        &self.0[quad].as_chunks().0[half]
-    }
-
-    #[inline(always)]
-    pub(super) fn half_mut(&mut self, quad: usize, half: usize) -> &mut [u8; 64] {
-        &mut self.0[quad].as_chunks_mut().0[half]
+fn run(pool: &mut Pool, isa: Isa, w: &TernaryMatrix, x: &Activations, out: &mut Rows, epilogue: Epilogue) {
+    assert_eq!(w.columns(), x.columns(), "activations do not fit the matrix");
+    assert!(out.stride() >= w.tile_rows() * epilogue.width(), "outputs do not fit");
+    assert_eq!(out.rows(), x.rows(), "one output row a token");
+    let product = Product::new(w, x, out, epilogue);
+    if x.rows() == 1 {
+        pool.run_ranges(w.tile_rows(), |tile_rows| isa.run(OneToken { product: &product, tile_rows }));
+    } else if isa.looks_up() && x.rows() >= LOOKUP_FROM {
+        let (blocks, tile_rows) = (x.rows().div_ceil(LOOKUP_TOKENS), w.tile_rows());
+        // Enough pieces for threads that are delayed, unless that makes them too small.
+        let wanted = (3 * pool.threads()).div_ceil(blocks).min(tile_rows.div_ceil(LOOKUP_LEAST_TILE_ROWS));
+        let parts = tile_rows.div_ceil(LOOKUP_TILE_ROWS).max(wanted);
+        // The same weights for all tokens one after the other: they stay in a cache.
+        pool.run(parts * blocks, |piece| {
+            let (part, first) = (piece / blocks, piece % blocks * LOOKUP_TOKENS);
+            isa.run(LookedUp {
+                product: &product,
+                tile_rows: part * tile_rows / parts..(part + 1) * tile_rows / parts,
+                tokens: first..x.rows().min(first + LOOKUP_TOKENS),
+            });
+        });
+    } else {
+        pool.run_ranges(w.tile_rows().div_ceil(2), |pairs| {
+            let tile_rows = 2 * pairs.start..w.tile_rows().min(2 * pairs.end);
+            isa.run(ManyTokens { product: &product, tile_rows });
+        });
     }
 }

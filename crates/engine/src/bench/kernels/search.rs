@@ -1,0 +1,76 @@
+//! The search for the greatest logits in the 8-bit copy of an `lm_head`.
+
+use half::f16;
+
+use super::cases::Noise;
+use crate::kernels::{
+    EncodedRows, Encoding, Int8Matrix, Isa, Request, RowOf, Rows, Select, ShortCopy, candidate_logits,
+};
+use crate::logits::Demand;
+use crate::memory::OutOfMemory;
+use crate::pool::Pool;
+
+/// An exact `lm_head` of noise with its copy, and a row of states.
+#[derive(Debug)]
+pub struct LmHeadSearch {
+    exact: Vec<f16>,
+    copy: Int8Matrix,
+    states: Rows,
+    select: Select,
+    noise: Noise,
+}
+
+impl LmHeadSearch {
+    /// With so many rows and columns.
+    pub fn new(pool: &mut Pool, isa: Isa, rows: usize, columns: usize) -> Result<Self, OutOfMemory> {
+        let mut noise = Noise(7);
+        let exact: Vec<f16> = (0..rows * columns).map(|_| f16::from_f32(noise.float())).collect();
+        let copy = Int8Matrix::round(pool, isa, [rows, columns], |first, out: &mut [f32]| {
+            for (out, value) in out.iter_mut().zip(&exact[first * columns..]) {
+                *out = value.to_f32();
+            }
+            Ok::<_, OutOfMemory>(())
+        })?;
+        let states = noise.rows(1, columns)?;
+        Ok(Self { exact, copy, states, select: Select::default(), noise })
+    }
+
+    /// Another row of states.
+    pub fn change_state(&mut self) {
+        self.states.row_mut(0).fill_with(|| self.noise.float());
+    }
+
+    /// Finds the greatest so many logits. How many candidates are left, if it is worth a search.
+    pub fn top(&mut self, pool: &mut Pool, isa: Isa, count: usize) -> Option<usize> {
+        self.search(pool, isa, Demand::Top(count))
+    }
+
+    /// The same with those that are less than `distance` below the greatest.
+    pub fn within(&mut self, pool: &mut Pool, isa: Isa, distance: f32) -> Option<usize> {
+        self.search(pool, isa, Demand::Within(distance))
+    }
+
+    /// Bytes of the copy.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.copy.as_bytes().len()
+    }
+
+    fn search(&mut self, pool: &mut Pool, isa: Isa, demand: Demand) -> Option<usize> {
+        let Self { exact, copy, states, select, .. } = self;
+        let rows = EncodedRows::new(bytemuck::cast_slice(exact), states.columns(), Encoding::F16);
+        let compute = |pool: &mut Pool, select: &mut Select| {
+            for (state, candidates) in select.unknown() {
+                candidate_logits(pool, isa, rows, RowOf::Id, states.padded(state), candidates);
+            }
+        };
+        // A token that penalties change, and one that there is not.
+        let touched = [7, 4_000_000_000];
+        select.start(pool, isa, ShortCopy::Int8(copy), states, [Request { state: 0, demand, touched }]);
+        compute(pool, select);
+        select.narrow();
+        compute(pool, select);
+        select.finish();
+        select.found(0).map(<[_]>::len)
+    }
+}

@@ -57,7 +57,7 @@ impl Server {
         )
         .unwrap();
         stream.write_all(body).unwrap();
-        let (mut answer, mut part) = (Vec::new(), [0; 1 << 16]);
+        let (mut answer, mut part) = (Vec::new(), [0; 1 << 13]);
         loop {
             match stream.read(&mut part).unwrap() {
                 0 => break,

@@ -220,7 +220,7 @@ mod tests {
 
     use super::*;
 
-    fn read(json: Value) -> Result<PromptField, String> {
+    fn read(json: &Value) -> Result<PromptField, String> {
         serde_json::from_str(&json.to_string()).map_err(|error| error.to_string())
     }
 
@@ -234,14 +234,14 @@ mod tests {
             (json!([1, "a", 2, "b"]), "ab", vec![1, 2]),
             (json!([]), "", vec![]),
         ] {
-            let prompt = read(json.clone()).unwrap();
+            let prompt = read(&json).unwrap();
             assert_eq!((prompt.text.as_str(), &prompt.ids), (text, &ids), "{json}");
         }
         for json in [json!(["a", "b"]), json!([[1], [2]]), json!([[1], 2]), json!([1, [2]])] {
-            assert!(read(json.clone()).unwrap_err().contains("one prompt"), "{json}");
+            assert!(read(&json).unwrap_err().contains("one prompt"), "{json}");
         }
         for json in [json!({}), json!(1), json!([true]), json!([1.5]), json!([null]), json!([[[1]]])] {
-            assert!(read(json.clone()).is_err(), "{json}");
+            assert!(read(&json).is_err(), "{json}");
         }
     }
 }

@@ -85,7 +85,7 @@ impl Settings {
     }
 }
 
-#[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+#[expect(clippy::ref_option, reason = "the form that serde calls")]
 fn or_minus_one<S: Serializer>(value: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
     match value {
         Some(value) => serializer.serialize_u64(*value),

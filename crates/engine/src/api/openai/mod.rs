@@ -54,11 +54,18 @@ struct Object<'a, C> {
     model: &'a str,
     system_fingerprint: &'static str,
     choices: &'a [C],
-    /// In a stream with counts at its end, all other chunks say `null`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Option<Usage>>,
+    usage: Option<Counts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timings: Option<Timings>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Counts {
+    /// `null`, as all chunks say of a stream with counts at its end.
+    AtTheEnd,
+    Now(Usage),
 }
 
 impl Envelope {
@@ -93,7 +100,7 @@ impl Envelope {
         timings: Option<Timings>,
         out: &mut Vec<u8>,
     ) {
-        let usage = self.include_usage.then_some(None);
+        let usage = self.include_usage.then_some(Counts::AtTheEnd);
         sse::event(&self.object(object, &[choice], usage, timings), out);
     }
 
@@ -120,7 +127,7 @@ impl Envelope {
         let timings = Some(Timings::of(progress));
         if self.include_usage {
             self.chunk(object, choice, None, out);
-            let usage = Some(Some(Usage::of(progress)));
+            let usage = Some(Counts::Now(Usage::of(progress)));
             sse::event(&self.object::<C>(object, &[], usage, timings), out);
         } else {
             self.chunk(object, choice, timings, out);
@@ -130,7 +137,7 @@ impl Envelope {
 
     /// A whole answer.
     fn whole<C: Serialize>(&self, object: &'static str, choice: C, progress: &Progress) -> Vec<u8> {
-        let (usage, timings) = (Some(Some(Usage::of(progress))), Some(Timings::of(progress)));
+        let (usage, timings) = (Some(Counts::Now(Usage::of(progress))), Some(Timings::of(progress)));
         reply::to_json(&self.object(object, &[choice], usage, timings))
     }
 
@@ -138,7 +145,7 @@ impl Envelope {
         &'a self,
         object: &'static str,
         choices: &'a [C],
-        usage: Option<Option<Usage>>,
+        usage: Option<Counts>,
         timings: Option<Timings>,
     ) -> Object<'a, C> {
         let Self { id, created, model, .. } = self;

@@ -12,7 +12,7 @@ use futures_util::{Stream, StreamExt, stream};
 use reqwest::header::{HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::conversation::Conversation;
@@ -100,7 +100,7 @@ pub enum EngineError {
     /// The engine is up and cannot answer yet (503).
     #[error("the engine is loading its model")]
     Loading,
-    /// All slots and the queue are full (429).
+    /// All slots and the queue are full (429), or too many ask at once (503 with a code that says so).
     #[error("the engine is busy with other conversations")]
     Busy {
         /// Seconds, as the engine computed them.
@@ -282,6 +282,15 @@ struct WireError {
     kind: Option<String>,
     n_prompt_tokens: Option<u64>,
     n_ctx: Option<u64>,
+    /// A name, or while the engine loads a number.
+    code: Option<Value>,
+}
+
+impl WireError {
+    /// Whether others are asking, and the engine itself is fine.
+    fn is_crowd(&self) -> bool {
+        self.code.as_ref().is_some_and(|code| code == "too_much_text" || code == "too_many_connections")
+    }
 }
 
 fn delta(event: &Event) -> Result<Delta, EngineError> {
@@ -303,19 +312,19 @@ async fn refusal(response: Response) -> EngineError {
     struct Body {
         error: WireError,
     }
-    match response.status() {
-        StatusCode::SERVICE_UNAVAILABLE => return EngineError::Loading,
-        StatusCode::TOO_MANY_REQUESTS => {
-            let seconds =
-                response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-            return EngineError::Busy { retry_after: seconds };
-        }
-        _ => {}
-    }
     let status = response.status();
-    match serde_json::from_slice(&limited(response, MAX_ERROR).await) {
-        Ok(Body { error }) => reported(error),
-        Err(_) => EngineError::Reported(format!("status {status}")),
+    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        return EngineError::Busy { retry_after };
+    }
+    let body = serde_json::from_slice(&limited(response, MAX_ERROR).await);
+    match (status, body) {
+        (StatusCode::SERVICE_UNAVAILABLE, Ok(Body { error })) if error.is_crowd() => {
+            EngineError::Busy { retry_after }
+        }
+        (StatusCode::SERVICE_UNAVAILABLE, _) => EngineError::Loading,
+        (_, Ok(Body { error })) => reported(error),
+        (_, Err(_)) => EngineError::Reported(format!("status {status}")),
     }
 }
 

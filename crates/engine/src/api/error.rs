@@ -134,7 +134,6 @@ impl ApiError {
         }
     }
 
-    /// The response.
     pub(super) fn into_reply(self) -> Reply {
         let body = self.body();
         self.into_reply_with(&body)

@@ -159,7 +159,6 @@ impl Metadata {
         self.entries.iter().map(|(key, value)| (key.as_str(), value))
     }
 
-    /// A text.
     pub fn string(&self, key: &str) -> Result<Option<&str>, GgufError> {
         self.typed(key, "string", |value| match value {
             Value::String(text) => Some(text.as_str()),
@@ -181,7 +180,6 @@ impl Metadata {
         })
     }
 
-    /// A boolean.
     pub fn bool(&self, key: &str) -> Result<Option<bool>, GgufError> {
         self.typed(key, "bool", |value| match *value {
             Value::Bool(flag) => Some(flag),

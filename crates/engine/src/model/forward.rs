@@ -136,9 +136,8 @@ impl Inference {
         Ok(())
     }
 
-    /// The model.
     #[must_use]
-    pub fn model(&self) -> &Model {
+    pub(crate) fn model(&self) -> &Model {
         &self.model
     }
 

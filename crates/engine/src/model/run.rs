@@ -9,7 +9,6 @@ use crate::quant::QuantError;
 /// Consecutive tokens of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run<'a> {
-    /// Which sequence.
     pub slot: usize,
     /// Position of the first token; what the slot holds from there on is forgotten.
     pub start: usize,

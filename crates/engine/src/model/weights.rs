@@ -47,7 +47,6 @@ pub enum LoadError {
     /// The model is larger in some direction than the kernels allow for.
     #[error("{what} is {value}; the kernels allow at most {limit}")]
     TooLarge {
-        /// Which hyperparameter.
         what: &'static str,
         /// Its value in the file.
         value: usize,

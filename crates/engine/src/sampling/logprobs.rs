@@ -1,12 +1,11 @@
 //! How probable the model found a token.
 
-use super::candidates::select_best;
-use super::exponential::{below, exp};
+use super::exp::{below, exp};
+use super::filters::top_k_of;
 
 /// A token and the natural logarithm of its probability.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct TokenLogprob {
-    /// The token.
     pub id: u32,
     /// At most 0. The lowest finite number for a token that cannot occur, since JSON has no infinity.
     pub logprob: f32,
@@ -21,7 +20,7 @@ pub(crate) fn log_probabilities(
     top: usize,
 ) -> (TokenLogprob, Vec<TokenLogprob>) {
     let mut best = Vec::new();
-    select_best(logits, top.max(1), &mut best);
+    top_k_of(logits, top.max(1), &mut best);
     let highest = best.first().map_or(f32::NEG_INFINITY, |candidate| candidate.logit);
     let numbers = logits.iter().copied().filter(|logit| *logit > f32::NEG_INFINITY);
     let sum: f64 = numbers.map(|logit| exp(below(logit, highest))).sum();

@@ -5,8 +5,8 @@
 //! The same seed gives the same tokens on every platform: the random numbers and the exponential function are defined here, from
 //! operations that IEEE 754 fixes to the last bit, instead of being those of some system library.
 
-mod candidates;
-mod exponential;
+mod exp;
+mod filters;
 mod logprobs;
 mod parameters;
 mod penalties;

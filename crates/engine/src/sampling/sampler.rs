@@ -1,8 +1,8 @@
 //! The stages from logits to a token.
 
 use super::SamplingParameters;
-use super::candidates::{best_first, keep_mass, select_all, select_best, truncate};
-use super::exponential::{below, exp};
+use super::exp::{below, exp};
+use super::filters::{all_of, best_first, min_p, top_k, top_k_of, top_p};
 use super::penalties::Penalties;
 use super::random::Random;
 use crate::logits::{Candidate, Demand, Logits};
@@ -87,8 +87,8 @@ impl Sampler {
             logits = &self.adjusted;
         }
         match self.kept() {
-            Some(count) => select_best(logits, count, &mut self.candidates),
-            None => select_all(logits, &mut self.candidates),
+            Some(count) => top_k_of(logits, count, &mut self.candidates),
+            None => all_of(logits, &mut self.candidates),
         }
     }
 
@@ -105,7 +105,7 @@ impl Sampler {
             }
         }
         if let Some(count) = self.kept() {
-            truncate(&mut self.candidates, count);
+            top_k(&mut self.candidates, count);
             self.candidates.sort_unstable_by(best_first);
         }
     }
@@ -121,28 +121,27 @@ impl Sampler {
 
     /// Chooses from `candidates`, which are sorted or all tokens by id.
     fn draw(&mut self) -> Result<u32, NoTokenLeft> {
-        let SamplingParameters { temperature, top_p, min_p, .. } = self.parameters;
-        let candidates = &mut self.candidates;
+        let Self { parameters, candidates, random, .. } = self;
         let best = candidates.iter().copied().reduce(|a, b| if b.logit > a.logit { b } else { a });
         let best = best.ok_or(NoTokenLeft)?;
         // Probability relative to that of the best, if logits are divided by `temperature`.
         let weight = |candidate: &Candidate, temperature: f32| {
             exp(below(candidate.logit, best.logit) / f64::from(temperature))
         };
-        if top_p < 1.0 {
-            let total: f64 = candidates.iter().map(|candidate| weight(candidate, 1.0)).sum();
-            keep_mass(candidates, f64::from(top_p) * total, |candidate| weight(candidate, 1.0));
+        if parameters.top_p < 1.0 {
+            top_p(candidates, parameters.top_p, |candidate| weight(candidate, 1.0));
         }
-        if min_p > 0.0 {
-            candidates.retain(|candidate| weight(candidate, 1.0) >= f64::from(min_p));
+        if parameters.min_p > 0.0 {
+            min_p(candidates, parameters.min_p, |candidate| weight(candidate, 1.0));
         }
         if candidates.len() <= 1 {
             return Ok(best.id);
         }
-        let total: f64 = candidates.iter().map(|candidate| weight(candidate, temperature)).sum();
-        let mut left = self.random.unit() * total;
+        let weight = |candidate: &Candidate| weight(candidate, parameters.temperature);
+        let total: f64 = candidates.iter().map(weight).sum();
+        let mut left = random.unit() * total;
         let chosen = candidates.iter().find(|candidate| {
-            left -= weight(candidate, temperature);
+            left -= weight(candidate);
             left < 0.0
         });
         Ok(chosen.unwrap_or(&best).id)

@@ -82,7 +82,6 @@ pub(crate) enum Output {
     Sample(SequenceId),
     /// To tell how likely this token of the prompt was.
     Prompt {
-        /// Whose prompt.
         sequence: SequenceId,
         /// The token that follows in the prompt.
         token: u32,
@@ -92,9 +91,7 @@ pub(crate) enum Output {
 /// A sequence got a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Admitted {
-    /// Which.
     pub sequence: SequenceId,
-    /// Where.
     pub slot: usize,
     /// Tokens of its prompt that need no computing, since the KV cache holds them.
     pub reused: usize,

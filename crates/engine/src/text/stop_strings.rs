@@ -23,7 +23,6 @@ pub(crate) struct StopStrings {
 #[derive(Clone, Debug)]
 struct Node {
     byte: u8,
-    /// Its bytes.
     length: usize,
     first_child: usize,
     next_sibling: usize,

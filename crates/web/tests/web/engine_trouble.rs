@@ -77,10 +77,19 @@ async fn waiting_for_the_engine_ends() {
 
 #[tokio::test]
 async fn a_busy_engine_says_when_to_come_back() {
-    let engine = FakeEngine::start([Reply::Status(429, &[("retry-after", "7")], "{}")]).await;
+    let crowd =
+        r#"{"error":{"message":"busy","type":"unavailable_error","param":null,"code":"too_much_text"}}"#;
+    let busy = [(429, "{}"), (503, crowd)]
+        .map(|(status, body)| Reply::Status(status, &[("retry-after", "7")], body));
+    let engine = FakeEngine::start(busy).await;
     let web = Web::before(&engine);
     let response = web.post(&json!({"message": "Hi"})).await;
     assert_eq!(response.status(), 429);
+    assert_eq!(
+        web.post(&json!({"message": "Hi"})).await.status(),
+        429,
+        "not waited for as if it were loading"
+    );
     assert_eq!(response.headers()["retry-after"], "7");
     let error = response.json::<Value>().await.unwrap();
     assert_eq!(error["error"]["retry_after"], 7);

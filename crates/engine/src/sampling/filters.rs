@@ -1,4 +1,4 @@
-//! The best of many logits, without sorting all of them.
+//! `top_k`, `top_p` and `min_p`: which tokens remain to choose from, without sorting all of them.
 
 use std::cmp::Ordering;
 
@@ -10,8 +10,8 @@ pub(super) fn best_first(a: &Candidate, b: &Candidate) -> Ordering {
     b.logit.partial_cmp(&a.logit).unwrap_or(Ordering::Equal).then(a.id.cmp(&b.id))
 }
 
-/// Puts the `count` best tokens into `best`, best first.
-pub(super) fn select_best(logits: &[f32], count: usize, best: &mut Vec<Candidate>) {
+/// `top_k` of all logits: puts the `count` best tokens into `best`, best first.
+pub(super) fn top_k_of(logits: &[f32], count: usize, best: &mut Vec<Candidate>) {
     /// Logits that are compared with the floor at once.
     const CHUNK: usize = 64;
     best.clear();
@@ -36,16 +36,16 @@ pub(super) fn select_best(logits: &[f32], count: usize, best: &mut Vec<Candidate
                 .map(|(id, &logit)| Candidate { id, logit }),
         );
         if best.len() >= limit {
-            truncate(best, count);
+            top_k(best, count);
             floor = best.last().map_or(floor, |worst| worst.logit);
         }
     }
-    truncate(best, count);
+    top_k(best, count);
     best.sort_unstable_by(best_first);
 }
 
-/// Keeps the `count` best, of which the last is the worst.
-pub(super) fn truncate(candidates: &mut Vec<Candidate>, count: usize) {
+/// `top_k`: keeps the `count` best, of which the last is the worst.
+pub(super) fn top_k(candidates: &mut Vec<Candidate>, count: usize) {
     if candidates.len() > count {
         candidates.select_nth_unstable_by(count - 1, best_first);
         candidates.truncate(count);
@@ -53,7 +53,7 @@ pub(super) fn truncate(candidates: &mut Vec<Candidate>, count: usize) {
 }
 
 /// Puts every token that may be chosen into `candidates`, by id.
-pub(super) fn select_all(logits: &[f32], candidates: &mut Vec<Candidate>) {
+pub(super) fn all_of(logits: &[f32], candidates: &mut Vec<Candidate>) {
     candidates.clear();
     candidates.extend(
         (0..)
@@ -63,8 +63,19 @@ pub(super) fn select_all(logits: &[f32], candidates: &mut Vec<Candidate>) {
     );
 }
 
+/// `top_p`: keeps the best candidates that together have this share of the weight, best first; at least one.
+pub(super) fn top_p(candidates: &mut Vec<Candidate>, share: f32, weight: impl Fn(&Candidate) -> f64) {
+    let total: f64 = candidates.iter().map(&weight).sum();
+    keep_mass(candidates, f64::from(share) * total, weight);
+}
+
+/// `min_p`: keeps the candidates that have this share of the best one's weight, which is 1.
+pub(super) fn min_p(candidates: &mut Vec<Candidate>, share: f32, weight: impl Fn(&Candidate) -> f64) {
+    candidates.retain(|candidate| weight(candidate) >= f64::from(share));
+}
+
 /// Keeps the best candidates whose weights add up to `mass`, best first; at least one.
-pub(super) fn keep_mass(candidates: &mut Vec<Candidate>, mass: f64, weight: impl Fn(&Candidate) -> f64) {
+fn keep_mass(candidates: &mut Vec<Candidate>, mass: f64, weight: impl Fn(&Candidate) -> f64) {
     let (mut sorted, mut step, mut sum) = (0, 64, 0.0);
     // A few tokens usually have all the weight, so only as many as needed are sorted.
     while sorted < candidates.len() {
@@ -104,7 +115,7 @@ mod tests {
 
     fn sorted(logits: &[f32]) -> Vec<Candidate> {
         let mut all = Vec::new();
-        select_all(logits, &mut all);
+        all_of(logits, &mut all);
         all.sort_by(best_first);
         all
     }
@@ -115,7 +126,7 @@ mod tests {
             let mut expected = sorted(&logits);
             expected.truncate(count);
             let mut best = vec![Candidate { id: 7, logit: 7.0 }];
-            select_best(&logits, count, &mut best);
+            top_k_of(&logits, count, &mut best);
             prop_assert_eq!(&best, &expected);
             prop_assert!(best.iter().all(|candidate| candidate.logit > f32::NEG_INFINITY));
         }
@@ -125,7 +136,7 @@ mod tests {
             let mut expected = sorted(&logits);
             expected.truncate(mass.ceil().max(1.0) as usize);
             let mut kept = Vec::new();
-            select_all(&logits, &mut kept);
+            all_of(&logits, &mut kept);
             keep_mass(&mut kept, mass, |_| 1.0);
             kept.sort_by(best_first);
             prop_assert_eq!(kept, expected);

@@ -111,3 +111,49 @@ async fn echo_with_log_probabilities_scores_the_prompt() {
         assert_eq!(only["choices"][0]["logprobs"]["token_logprobs"], json!(column("token_logprobs")[..5]));
     }
 }
+
+#[tokio::test]
+async fn an_offset_inside_of_a_character_is_where_the_character_begins() {
+    let server = Server::start(&[]).await;
+    let body = json!({ "prompt": "a😀é b", "echo": true, "logprobs": 1, "max_tokens": 0 });
+    let answer = server.ask(PATH, &body).await;
+    let logprobs = &answer["choices"][0]["logprobs"];
+    let request = json!({ "content": "a😀é b", "add_special": true, "with_pieces": true });
+    let tokens = server.ask("/tokenize", &request).await;
+    let (mut bytes, mut expected) = (Vec::new(), Vec::new());
+    for token in tokens["tokens"].as_array().unwrap() {
+        let complete = std::str::from_utf8(&bytes).map_or_else(|error| error.valid_up_to(), str::len);
+        expected.push(std::str::from_utf8(&bytes[..complete]).unwrap().chars().count());
+        match &token["piece"] {
+            // The token that begins a document is no part of the text.
+            Value::String(text) if text.starts_with("<|") => {}
+            Value::String(text) => bytes.extend(text.bytes()),
+            part => bytes.extend(part.as_array().unwrap().iter().map(|byte| byte.as_u64().unwrap() as u8)),
+        }
+    }
+    assert_eq!(String::from_utf8(bytes).unwrap(), "a😀é b");
+    assert!(expected.windows(3).any(|offsets| offsets == [1; 3]), "{expected:?}: no character is split");
+    assert_eq!(logprobs["text_offset"], json!(expected));
+}
+
+#[tokio::test]
+async fn as_many_tokens_are_counted_as_have_a_probability() {
+    let server = Server::start(&[]).await;
+    let text = server.ask(PATH, &request(&json!({ "max_tokens": 8 }))).await;
+    let text = text["choices"][0]["text"].as_str().unwrap().to_owned();
+    let stop: String = text.chars().skip(5).take(3).collect();
+    for (more, reason) in [
+        (json!({ "max_tokens": 4 }), "length"),
+        (json!({ "max_tokens": 8, "stop": stop }), "stop"),
+        // <|eot_id|> is the only choice.
+        (json!({ "max_tokens": 8, "logit_bias": { "1801": 100 } }), "stop"),
+    ] {
+        let mut body = request(&more);
+        body["logprobs"] = json!(0);
+        let answer = server.ask(PATH, &body).await;
+        let choice = &answer["choices"][0];
+        assert_eq!(choice["finish_reason"], reason, "{more}");
+        let tokens = choice["logprobs"]["tokens"].as_array().unwrap();
+        assert_eq!(answer["usage"]["completion_tokens"], tokens.len(), "{more}");
+    }
+}

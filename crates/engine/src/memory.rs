@@ -21,6 +21,21 @@ pub struct OutOfMemory {
     pub bytes: usize,
 }
 
+/// Has large short-lived blocks go back to the system when they are freed. What a request takes is up to some tens of megabytes, on
+/// whatever thread it was read; glibc would keep as much for each thread, since it raises its limit with each block it sees.
+pub(crate) fn give_back_large_blocks() {
+    #[cfg(target_env = "gnu")]
+    {
+        /// Smaller ones are cut from what the process has.
+        const LARGE: libc::c_int = 1 << 20;
+        // SAFETY: sets a number under the allocator's own lock; nothing else is shared.
+        #[expect(unsafe_code, reason = "the allocator has no other interface")]
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+        }
+    }
+}
+
 /// A fixed-size array of plain data in its own map, aligned to a huge page when it is larger than one.
 #[derive(Debug)]
 pub(crate) struct Buffer<T> {

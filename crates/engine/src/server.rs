@@ -16,11 +16,13 @@ use crate::http::connection;
 pub use crate::http::listener::Listener;
 use crate::http::places::{Place, Places};
 use crate::hub::Stage;
+use crate::memory;
 
 /// Serves until `shutdown` resolves or the engine fails. The port answers from the start, with
 /// 503 until the model is loaded. Requests that run when `shutdown` resolves get
 /// `--shutdown-timeout` to finish.
 pub async fn run(config: &Config, listener: Listener, shutdown: impl Future<Output = ()>) -> Result<()> {
+    memory::give_back_large_blocks();
     let addresses = listener.addresses()?;
     for address in &addresses {
         info!(%address, "listening");

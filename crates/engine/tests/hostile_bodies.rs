@@ -133,3 +133,28 @@ fn no_body_of_a_few_megabytes_costs_a_hundred_times_its_size() {
         assert!(peak < MEMORY, "{} MB after {head}", peak >> 20);
     }
 }
+
+#[test]
+fn answers_that_nobody_reads_wait_in_bounded_memory() {
+    let server = Server::start();
+    let body = filled(r#"{"content":""#, "1a", r#""}"#);
+    let mut unread = Vec::new();
+    for _ in 0..40 {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        let length = body.len();
+        write!(stream, "POST /tokenize HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n")
+            .unwrap();
+        // What finds no room is refused, and not read to its end.
+        stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+        stream.write_all(&body).ok();
+        unread.push(stream);
+    }
+    assert_eq!(server.ask("GET /health", b""), 200);
+    let peak = server.peak();
+    assert!(peak < MEMORY, "{} MB", peak >> 20);
+    drop(unread);
+    // Everything they had is free again.
+    while server.ask("POST /tokenize", &body) != 200 {
+        thread::sleep(Duration::from_millis(100));
+    }
+}

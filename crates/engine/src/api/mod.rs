@@ -28,7 +28,7 @@ use tracing::debug;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::http::admission::{self, Admission, Wanted};
-use crate::http::body::Bodies;
+use crate::http::body::{Bodies, Share};
 use crate::http::connection::Request;
 use crate::http::escapes;
 use crate::http::guard::Guard;
@@ -180,9 +180,9 @@ impl Api {
             Endpoint::ChatCompletions => self.generate(request, chat::read).await,
             Endpoint::Completions => self.generate(request, completions::read).await,
             Endpoint::Completion => self.generate(request, completion::read).await,
-            Endpoint::Tokenize => self.read(request, tokens::tokenize).await,
-            Endpoint::Detokenize => self.read(request, tokens::detokenize).await,
-            Endpoint::ApplyTemplate => self.read(request, tokens::apply_template).await,
+            Endpoint::Tokenize => self.inspect(request, tokens::tokenize).await,
+            Endpoint::Detokenize => self.inspect(request, tokens::detokenize).await,
+            Endpoint::ApplyTemplate => self.inspect(request, tokens::apply_template).await,
         }
     }
 
@@ -196,9 +196,19 @@ impl Api {
         request: Request,
         read: fn(&Admitted) -> Result<Plan<W>, ApiError>,
     ) -> Result<Reply, ApiError> {
-        let Plan { request, wire, stream } = self.read(request, read).await?;
+        let (Plan { request, wire, stream }, _) = self.read(request, read).await?;
         let events = self.engine()?.handle.submit(request)?;
         if stream { Ok(answer::stream(wire, events, self.ping)) } else { answer::whole(wire, events).await }
+    }
+
+    /// Has a text looked at. The answer may be as large as the body, so it keeps the body's share of the room until it is sent.
+    async fn inspect(
+        &self,
+        request: Request,
+        read: fn(&Admitted) -> Result<Reply, ApiError>,
+    ) -> Result<Reply, ApiError> {
+        let (reply, share) = self.read(request, read).await?;
+        Ok(reply::with_share(reply, share))
     }
 
     /// Reads the body, and applies `read` to it once it is admitted: that may parse, render and tokenize a lot of text.
@@ -206,9 +216,13 @@ impl Api {
         &self,
         request: Request,
         read: fn(&Admitted) -> Result<T, ApiError>,
-    ) -> Result<T, ApiError> {
+    ) -> Result<(T, Share), ApiError> {
         let engine = Arc::clone(self.engine()?);
-        let body = self.bodies.read(request.into_body()).await?;
-        self.admission.run(move |wanted| read(&Admitted { body: &body, engine: &engine, wanted })).await?
+        let mut body = self.bodies.read(request.into_body()).await?;
+        let work = move |wanted: &Wanted| {
+            let read = read(&Admitted { body: &body, engine: &engine, wanted })?;
+            Ok((read, body.take_share()))
+        };
+        self.admission.run(work).await?
     }
 }

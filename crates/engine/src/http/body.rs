@@ -34,7 +34,18 @@ pub(crate) struct Bodies {
 #[derive(Debug)]
 pub(crate) struct Whole {
     bytes: BytesMut,
-    _share: Option<OwnedSemaphorePermit>,
+    share: Share,
+}
+
+/// A body's share of the room: none if it is short. Whoever keeps something as large as the body keeps this as well.
+#[derive(Debug)]
+pub(crate) struct Share(Option<OwnedSemaphorePermit>);
+
+impl Whole {
+    /// Gives the share to somebody who keeps it for longer than the bytes.
+    pub(crate) fn take_share(&mut self) -> Share {
+        Share(self.share.0.take())
+    }
 }
 
 impl Deref for Whole {
@@ -88,7 +99,7 @@ impl Bodies {
             }
             bytes.extend_from_slice(&data);
         }
-        Ok(Whole { bytes, _share: share })
+        Ok(Whole { bytes, share: Share(share) })
     }
 
     async fn share(&self, size: usize) -> Result<OwnedSemaphorePermit, Refusal> {

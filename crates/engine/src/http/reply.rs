@@ -11,6 +11,8 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
 
+use super::body::Share;
+
 /// What a connection sends.
 pub(crate) type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
@@ -47,6 +49,17 @@ pub(crate) fn to_json(value: &impl Serialize) -> Vec<u8> {
 pub(crate) fn write_json(value: &impl Serialize, out: &mut Vec<u8>) {
     // Cannot fail: what goes over the wire has strings for keys, and memory takes all that is written.
     serde_json::to_writer(out, value).ok();
+}
+
+/// The same, which keeps a share of the room for bodies until it is sent or given up: what it is made of is as large as that body.
+pub(crate) fn with_share(reply: Reply, share: Share) -> Reply {
+    reply.map(|body| {
+        let keep = move |frame| {
+            let _kept = &share;
+            frame
+        };
+        body.map_frame(keep).boxed_unsync()
+    })
 }
 
 /// A body for people.

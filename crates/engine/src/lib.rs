@@ -22,6 +22,8 @@ mod quant;
 
 mod model;
 
+mod kv;
+
 pub mod tokenizer;
 
 pub mod chat_template;

@@ -32,11 +32,12 @@ pub fn agreement(
     tokens: usize,
 ) -> Result<Agreement, ForwardError> {
     let (mut with_model, mut with_head, mut token) = (0, 0, 0);
+    let pages = inference.pages_of_one();
     for position in 0..positions(tokens) - 1 {
         if position < PROMPT {
             token = any_token(position, exact.hyperparameters().vocab_size);
         }
-        let run = [Run { slot: 0, start: position, tokens: &[token], logits: Wanted::Last }];
+        let run = [Run { pages: &pages, start: position, tokens: &[token], logits: Wanted::Last }];
         inference.forward(&run)?;
         exact.forward(&run)?;
         let (found, expected) = (greedy(inference)?, greedy(exact)?);

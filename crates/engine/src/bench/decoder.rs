@@ -10,6 +10,7 @@ use crate::chat_template::{ChatTemplate, Message};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::engine::{inference, language};
+use crate::kernels::PageId;
 use crate::model::{Inference, Run, Wanted};
 use crate::sampling::Sampler;
 use crate::tokenizer::Tokenizer;
@@ -21,6 +22,7 @@ pub struct Decoder {
     tokenizer: Tokenizer,
     template: ChatTemplate,
     sampler: Sampler,
+    pages: Vec<PageId>,
     /// Tokens of the sequence.
     read: usize,
 }
@@ -43,7 +45,8 @@ impl Decoder {
         let mut inference = inference(config, checkpoint)?;
         wait_for_threads(&mut inference);
         let sampler = Sampler::new(&config.defaults().sampling(inference.context()));
-        Ok(Self { inference, tokenizer, template, sampler, read: 0 })
+        let pages = inference.pages_of_one();
+        Ok(Self { inference, tokenizer, template, sampler, pages, read: 0 })
     }
 
     /// Text to tokens and back.
@@ -112,7 +115,7 @@ impl Decoder {
     }
 
     fn append(&mut self, tokens: &[u32], logits: Wanted) -> Result<()> {
-        self.inference.forward(&[Run { slot: 0, start: self.read, tokens, logits }])?;
+        self.inference.forward(&[Run { pages: &self.pages, start: self.read, tokens, logits }])?;
         self.read += tokens.len();
         Ok(())
     }

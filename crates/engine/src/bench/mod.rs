@@ -191,21 +191,22 @@ impl Bench<'_> {
     fn prefill(&mut self, positions: std::ops::Range<usize>) -> Result<(), ForwardError> {
         let vocab_size = self.inference.hyperparameters().vocab_size;
         let tokens: Vec<u32> = positions.clone().map(|position| any_token(position, vocab_size)).collect();
-        let at_once = self.inference.max_rows();
+        let (at_once, pages) = (self.inference.max_rows(), self.inference.pages_of_one());
         for (start, chunk) in positions.clone().step_by(at_once).zip(tokens.chunks(at_once)) {
             let last = start + chunk.len() == positions.end;
             let logits = if last { Wanted::Last } else { Wanted::None };
-            self.inference.forward(&[Run { slot: 0, start, tokens: chunk, logits }])?;
+            self.inference.forward(&[Run { pages: &pages, start, tokens: chunk, logits }])?;
         }
         Ok(())
     }
 
     fn decode(&mut self, depth: usize) -> Result<(), ForwardError> {
+        let pages = self.inference.pages_of_one();
         (depth..depth + self.plan.generate_tokens).try_for_each(|position| {
             // Any token will do: the work does not depend on it.
             let token = any_token(position, self.inference.hyperparameters().vocab_size);
             self.inference.forward(&[Run {
-                slot: 0,
+                pages: &pages,
                 start: position,
                 tokens: &[token],
                 logits: Wanted::Last,

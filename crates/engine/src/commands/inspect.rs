@@ -29,8 +29,8 @@ pub(crate) fn run(config: &Config, reference: &ModelReference) -> Result<()> {
         ("stops at", names(&tokenizer, tokenizer.end_of_generation())),
         ("chat template", format!("{:?}", template.source())),
         ("kernels", format!("{}, {} threads", config.isa, engine::threads(config)?)),
-        ("KV cache", format!("{context} tokens, {} bytes", footprint.kv_cache)),
-        ("memory", format!("{} bytes with a full context", footprint.total())),
+        ("KV cache", format!("{} bytes for a context of {context} tokens", footprint.kv_cache(context))),
+        ("memory", format!("{} bytes with one full context", footprint.weights + footprint.kv_cache(context))),
     ] {
         writeln!(out, "  {what:<13} {how}")?;
     }

@@ -7,8 +7,8 @@ use super::run::{ForwardError, Limits, Run, Wanted, check};
 use super::weights::Model;
 use crate::checkpoint::Hyperparameters;
 use crate::kernels::{
-    Activations, Angles, Attention, BLOCK, CacheType, Isa, PageId, Places, Rows, matmul, matmul_add,
-    matmul_gated, norm, norm_quantize,
+    Activations, Angles, Attention, BLOCK, CacheType, Isa, PageId, Places, Rows, matmul, matmul_add, matmul_gated,
+    norm, norm_quantize,
 };
 use crate::memory::OutOfMemory;
 use crate::pool::Pool;
@@ -18,8 +18,10 @@ use crate::pool::Pool;
 pub struct InferenceOptions {
     /// Positions of a sequence.
     pub context: usize,
-    /// Sequences that are kept at the same time.
-    pub slots: usize,
+    /// Pages of the KV cache, each for 128 positions of a sequence.
+    pub pages: usize,
+    /// Sequences of one forward pass.
+    pub sequences: usize,
     /// Number format of keys and values.
     pub cache_type: CacheType,
     /// Rows of one forward pass.
@@ -29,12 +31,10 @@ pub struct InferenceOptions {
 /// There is no memory for the KV cache or the intermediate results.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot reserve memory for {slots} × {context} positions in the KV cache and {max_rows} rows at a time; \
-     choose a smaller context or batch"
+    "cannot reserve memory for {pages} pages of the KV cache and {max_rows} rows at a time; choose a smaller cache or batch"
 )]
 pub struct InferenceError {
-    slots: usize,
-    context: usize,
+    pages: usize,
     max_rows: usize,
     source: OutOfMemory,
 }
@@ -47,8 +47,6 @@ pub struct Inference {
     pub(super) isa: Isa,
     options: InferenceOptions,
     attention: Attention,
-    /// Positions that each slot holds.
-    held: Vec<usize>,
     places: Places,
     angles: Angles,
     /// The residual stream.
@@ -76,14 +74,12 @@ impl Inference {
     ) -> Result<Self, InferenceError> {
         let Hyperparameters { layers, hidden, ffn, kv_heads, head_dim, rope_theta, .. } =
             model.hyperparameters;
-        let InferenceOptions { context, slots, cache_type, max_rows } = options;
-        let memory = |source| InferenceError { slots, context, max_rows, source };
-        let pages = slots.saturating_mul(context.div_ceil(BLOCK));
+        let InferenceOptions { context, pages, sequences, cache_type, max_rows } = options;
+        let memory = |source| InferenceError { pages, max_rows, source };
         let attention = Attention::new(model.head_shape(), layers, pages, cache_type).map_err(memory)?;
         Ok(Self {
             attention,
-            held: vec![0; slots],
-            places: Places::with_capacity(max_rows, pages),
+            places: Places::with_capacity(max_rows, sequences * context.div_ceil(BLOCK)),
             angles: Angles::new(head_dim, rope_theta, max_rows),
             x: Rows::with_capacity(max_rows, hidden).map_err(memory)?,
             hidden_codes: Activations::with_capacity(max_rows, hidden).map_err(memory)?,
@@ -114,6 +110,12 @@ impl Inference {
         self.options.context
     }
 
+    /// The pages of a sequence that has the cache for itself, for those who compute only one.
+    #[must_use]
+    pub(crate) fn pages_of_one(&self) -> Vec<PageId> {
+        (0..self.options.context.div_ceil(BLOCK) as PageId).collect()
+    }
+
     /// Rows of one forward pass.
     #[must_use]
     pub fn max_rows(&self) -> usize {
@@ -124,16 +126,24 @@ impl Inference {
     /// were asked for, in the order of the runs.
     pub fn forward(&mut self, runs: &[Run<'_>]) -> Result<(), ForwardError> {
         self.profile.start();
-        let InferenceOptions { context, max_rows: rows, .. } = self.options;
+        let InferenceOptions { context, pages, max_rows: rows, .. } = self.options;
         let vocab_size = self.model.hyperparameters.vocab_size;
-        check(runs, &Limits { held: &self.held, context, rows, vocab_size })?;
+        check(runs, &Limits { context, pages, rows, vocab_size })?;
         self.embed(runs)?;
-        self.admit(runs);
+        self.place(runs);
         self.profile.end(Stage::Embed);
         self.run_layers();
         self.keep_last(runs);
         self.profile.end(Stage::LmHead);
         Ok(())
+    }
+
+    /// Copies keys and values of a page.
+    ///
+    /// # Panics
+    /// When there is no such page.
+    pub(crate) fn copy_page(&mut self, from: PageId, to: PageId) {
+        self.attention.copy_page(from, to);
     }
 
     #[must_use]
@@ -168,12 +178,10 @@ impl Inference {
     }
 
     /// From here on nothing can fail.
-    fn admit(&mut self, runs: &[Run<'_>]) {
+    fn place(&mut self, runs: &[Run<'_>]) {
         self.places.clear();
         for run in runs {
-            let positions = run.start..run.start + run.tokens.len();
-            self.held[run.slot] = positions.end;
-            self.places.push(positions, pages_of(run.slot, self.options.context));
+            self.places.push(run.start..run.start + run.tokens.len(), run.pages.iter().copied());
         }
         self.angles.set_positions(runs.iter().flat_map(|run| run.start..run.start + run.tokens.len()));
     }
@@ -243,10 +251,4 @@ impl Inference {
         norm(self.isa, &mut self.last, &self.model.output_norm, self.model.hyperparameters.rms_eps);
         self.block.forget();
     }
-}
-
-/// The pages of a slot, from position 0 on: each slot has as many as a sequence can fill, always the same.
-fn pages_of(slot: usize, context: usize) -> impl Iterator<Item = PageId> {
-    let pages = context.div_ceil(BLOCK);
-    (slot * pages..(slot + 1) * pages).map(|page| page as PageId)
 }

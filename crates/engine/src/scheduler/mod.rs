@@ -5,32 +5,37 @@
 //! [`submit`](Scheduler::submit), then [`next_step`](Scheduler::next_step) and
 //! [`finish_step`](Scheduler::finish_step) in turn.
 //!
-//! A sequence is a list of tokens of which the first `stored` are in the KV cache. Every step
-//! feeds some of the others. That is prefill when many are left and decoding when it is one: there
-//! is no other difference, and so no mode to get wrong.
+//! A sequence is a list of tokens of which the first ones are in pages of the KV cache. Every step feeds some of the others. That is
+//! prefill when many are left and decoding when it is one: there is no other difference, and so no mode to get wrong. And so a sequence
+//! can be suspended at any time, when there are no pages or it is somebody else's turn: it waits, as it did at first, and goes on with
+//! the tokens that it has.
 
-mod slot;
+mod plan;
+mod queue;
+mod sequence;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
-
-use crate::generation::Prompt;
+use crate::generation::{Client, Prompt};
+use crate::kernels::PageId;
+use crate::kv::{PageCopy, Scope, Store, Usage};
 use crate::model::Wanted;
-use slot::Slot;
+use queue::Queue;
+pub(crate) use queue::QueueFull;
+use sequence::Sequence;
 
-/// Names a sequence for as long as the scheduler lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Names a sequence for as long as the scheduler lives. Those of later requests are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SequenceId(u64);
 
 /// How much there may be of everything.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Sequences that are computed together; each has a part of the KV cache of its own.
-    pub slots: usize,
-    /// Sequences that wait for a slot.
+    /// Sequences that are computed together.
+    pub sequences: usize,
+    /// Sequences that wait.
     pub queue: usize,
-    /// Tokens of a step. At least `slots`.
+    /// Tokens of a step. At least `sequences`.
     pub rows: usize,
 }
 
@@ -38,28 +43,23 @@ pub(crate) struct Limits {
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub prompt: Prompt,
-    /// Whether keys and values of an earlier sequence that began alike may be used.
-    pub reuse_prefix: bool,
+    pub client: Client,
+    /// In which scope pages may be shared with other sequences that begin alike; `None`: with none.
+    pub scope: Option<Scope>,
     /// Whether the logits after each token of the prompt are wanted, not only after the last.
     pub prompt_logits: bool,
-}
-
-/// The queue is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{waiting} requests are waiting already")]
-pub(crate) struct QueueFull {
-    /// How many wait.
-    pub waiting: usize,
 }
 
 /// One run through the model.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Step {
+    /// Pages to copy before anything is computed, in this order.
+    pub copies: Vec<PageCopy>,
     /// What to compute: at most one chunk of a sequence.
     pub chunks: Vec<Chunk>,
     /// What the logits are for, in the order of the tokens after which they are wanted.
     pub outputs: Vec<Output>,
-    /// Sequences that got their slot with this step.
+    /// Sequences that are computed for the first time.
     pub admitted: Vec<Admitted>,
 }
 
@@ -67,7 +67,8 @@ pub(crate) struct Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Chunk {
     pub sequence: SequenceId,
-    pub slot: usize,
+    /// The pages of the sequence, from position 0 on.
+    pub pages: Vec<PageId>,
     /// Position of the first token.
     pub start: usize,
     /// At least one.
@@ -88,7 +89,7 @@ pub(crate) enum Output {
     },
 }
 
-/// A sequence got a slot.
+/// A sequence begins to be computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Admitted {
     pub sequence: SequenceId,
@@ -111,7 +112,7 @@ pub(crate) enum Sampled {
 pub(crate) struct SlotStatus {
     /// The sequence that is computed, if any.
     pub sequence: Option<SequenceId>,
-    /// Tokens in the KV cache.
+    /// Its tokens in the KV cache.
     pub stored: usize,
 }
 
@@ -119,116 +120,132 @@ pub(crate) struct SlotStatus {
 #[derive(Debug)]
 pub(crate) struct Scheduler {
     limits: Limits,
-    waiting: VecDeque<(SequenceId, Request)>,
-    slots: Vec<Slot>,
+    store: Store,
+    queue: Queue,
+    /// Those that are computed, each in a slot of its own.
+    slots: Vec<Option<Sequence>>,
     submitted: u64,
 }
 
 impl Scheduler {
-    /// With nothing to do.
+    /// With nothing to do. The store holds a sequence of any length that will be submitted.
     #[must_use]
-    pub(crate) fn new(limits: Limits) -> Self {
-        debug_assert!(limits.slots > 0 && limits.rows >= limits.slots);
-        let slots = (0..limits.slots).map(|_| Slot::default()).collect();
-        Self { limits, waiting: VecDeque::new(), slots, submitted: 0 }
+    pub(crate) fn new(limits: Limits, store: Store) -> Self {
+        debug_assert!(limits.sequences > 0 && limits.rows >= limits.sequences);
+        let slots = (0..limits.sequences).map(|_| None).collect();
+        Self { limits, store, queue: Queue::new(limits.queue), slots, submitted: 0 }
     }
 
-    /// Queues a sequence. It is admitted by the next step that finds a free slot.
+    /// Queues a sequence.
     pub(crate) fn submit(&mut self, request: Request) -> Result<SequenceId, QueueFull> {
-        // A free slot is as good as a place in the queue: both are filled in order of arrival.
-        let free = self.slots.iter().filter(|slot| slot.is_free()).count();
-        if self.waiting.len() >= self.limits.queue + free {
-            return Err(QueueFull { waiting: self.waiting.len() });
-        }
+        // A free slot is as good as a place in the queue: both are filled from it.
+        let free = self.slots.iter().filter(|slot| slot.is_none()).count();
+        self.queue.check(request.client, free)?;
         self.submitted += 1;
         let id = SequenceId(self.submitted);
-        self.waiting.push_back((id, request));
+        self.queue.push(Sequence::new(id, request));
         Ok(id)
     }
 
-    /// Forgets a sequence, waiting or running. What its slot holds stays usable as a prefix.
+    /// Forgets a sequence, waiting or running. What is stored of it stays usable as a prefix.
     pub(crate) fn cancel(&mut self, id: SequenceId) {
-        self.waiting.retain(|(waiting, _)| *waiting != id);
-        if let Some(slot) = self.slot_of(id) {
-            slot.end();
-        }
+        self.queue.remove(id);
+        self.end(id);
     }
 
-    /// What to compute now; `None` when there is nothing. Finish a step before asking for another.
-    pub(crate) fn next_step(&mut self) -> Option<Step> {
-        let mut step = Step { admitted: self.admit(), ..Step::default() };
-        let mut room = self.limits.rows;
-        // Those that generate go first, so that a long prompt never stops a running answer.
-        for generating in [true, false] {
-            for (index, slot) in self.slots.iter().enumerate() {
-                if slot.is_generating() == generating {
-                    room -= slot.push_chunk(index, room, &mut step);
-                }
+    /// Forgets all that wait and were never computed; returns which.
+    pub(crate) fn cancel_waiting(&mut self) -> Vec<SequenceId> {
+        self.queue.remove_new()
+    }
+
+    /// What to compute now; `None` when there is nothing. Finish a step before asking for another. `beside` is how many tokens of
+    /// prompts may be computed with sequences that generate.
+    pub(crate) fn next_step(&mut self, beside: usize) -> Option<Step> {
+        self.admit();
+        loop {
+            let step = self.plan(beside);
+            if !step.chunks.is_empty() {
+                return Some(step);
             }
+            // All that run need pages and none has any: the last one makes room.
+            let last = self.youngest(|_| true)?;
+            self.suspend(last);
         }
-        // A sequence that was admitted has a token to compute, so that no admission is lost with a step that has none.
-        debug_assert!(!step.chunks.is_empty() || step.admitted.is_empty());
-        (!step.chunks.is_empty()).then_some(step)
     }
 
-    /// Reports that the chunks were computed, and how the sequences of the step's
-    /// [`Output::Sample`]s go on.
+    /// Reports that the chunks were computed, and how the sequences of the step's [`Output::Sample`]s go on.
     pub(crate) fn finish_step(&mut self, step: &Step, sampled: &[(SequenceId, Sampled)]) {
         for chunk in &step.chunks {
-            if let Some(slot) = self.slots.get_mut(chunk.slot) {
-                slot.store(chunk.start + chunk.tokens.len());
+            if let Some(sequence) = sequence_of(&mut self.slots, chunk.sequence) {
+                sequence.computed(&chunk.tokens, &mut self.store);
             }
         }
         for &(id, sampled) in sampled {
-            match (self.slot_of(id), sampled) {
-                (Some(slot), Sampled::Next(token)) => slot.push(token),
-                (Some(slot), Sampled::End) => slot.end(),
-                (None, _) => {}
+            match sampled {
+                Sampled::Next(token) => {
+                    if let Some(sequence) = sequence_of(&mut self.slots, id) {
+                        sequence.push(token);
+                    }
+                }
+                Sampled::End => self.end(id),
             }
         }
     }
 
-    /// Reports that computing the chunks failed: their sequences end, and what their slots hold
-    /// is not to be trusted.
+    /// Reports that computing the chunks failed: their sequences end.
     pub(crate) fn abort_step(&mut self, step: &Step) {
-        for chunk in &step.chunks {
-            if let Some(slot) = self.slots.get_mut(chunk.slot) {
-                *slot = Slot::default();
-            }
-        }
+        step.chunks.iter().for_each(|chunk| self.end(chunk.sequence));
     }
 
-    /// Sequences that wait for a slot.
+    /// Sequences that wait.
     #[must_use]
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.queue.len()
+    }
+
+    /// How many of those that wait came before this one.
+    #[must_use]
+    pub(crate) fn waiting_before(&self, id: SequenceId) -> usize {
+        self.queue.before(id)
     }
 
     /// What each slot is doing.
     pub(crate) fn slots(&self) -> impl Iterator<Item = SlotStatus> {
-        self.slots.iter().map(Slot::status)
+        self.slots.iter().map(|slot| SlotStatus {
+            sequence: slot.as_ref().map(Sequence::id),
+            stored: slot.as_ref().map_or(0, Sequence::stored),
+        })
     }
 
-    /// Moves sequences from the queue to free slots, first come, first served.
-    fn admit(&mut self) -> Vec<Admitted> {
-        let mut admitted = Vec::new();
-        while let Some((_, request)) = self.waiting.front() {
-            let Some(index) = best_free_slot(&self.slots, request.prompt.tokens()) else { break };
-            let Some((id, request)) = self.waiting.pop_front() else { break };
-            let reused = self.slots[index].begin(id, request);
-            admitted.push(Admitted { sequence: id, slot: index, reused });
+    /// How the pages are used.
+    #[must_use]
+    pub(crate) fn pages(&self) -> Usage {
+        self.store.usage()
+    }
+
+    fn end(&mut self, id: SequenceId) {
+        let slot = self.slots.iter_mut().find(|slot| slot.as_ref().is_some_and(|running| running.id() == id));
+        if let Some(mut sequence) = slot.and_then(Option::take) {
+            sequence.release(&mut self.store);
         }
-        admitted
     }
 
-    fn slot_of(&mut self, id: SequenceId) -> Option<&mut Slot> {
-        self.slots.iter_mut().find(|slot| slot.status().sequence == Some(id))
+    /// Has a running sequence wait again. Its pages can be taken by others; what is left of them when it goes on need not be computed.
+    fn suspend(&mut self, slot: usize) {
+        if let Some(mut sequence) = self.slots[slot].take() {
+            sequence.release(&mut self.store);
+            self.queue.push(sequence);
+        }
+    }
+
+    /// The slot of the running sequence that came last, of those that are meant.
+    fn youngest(&self, which: impl Fn(&Sequence) -> bool) -> Option<usize> {
+        let running = self.slots.iter().enumerate();
+        let meant = running.filter_map(|(slot, sequence)| Some((slot, sequence.as_ref()?)));
+        meant.filter(|(_, sequence)| which(sequence)).max_by_key(|(_, sequence)| sequence.id()).map(|(slot, _)| slot)
     }
 }
 
-/// The free slot that holds most of the prompt already; among equals the one that loses least.
-fn best_free_slot(slots: &[Slot], prompt: &[u32]) -> Option<usize> {
-    let free = slots.iter().enumerate().filter(|(_, slot)| slot.is_free());
-    free.max_by_key(|(_, slot)| (slot.common_prefix(prompt), std::cmp::Reverse(slot.status().stored)))
-        .map(|(index, _)| index)
+fn sequence_of(slots: &mut [Option<Sequence>], id: SequenceId) -> Option<&mut Sequence> {
+    slots.iter_mut().flatten().find(|sequence| sequence.id() == id)
 }

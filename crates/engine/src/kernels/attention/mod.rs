@@ -77,6 +77,19 @@ impl Attention {
         Ok(Self { shape, cache, scratch: Scratch::new(shape, pages)? })
     }
 
+    /// Bytes of a page.
+    pub(crate) fn page_bytes(shape: HeadShape, layers: usize, kind: CacheType) -> u64 {
+        page::elements(shape, layers) as u64 * kind.bytes() as u64
+    }
+
+    /// Copies what a page holds.
+    pub(crate) fn copy_page(&mut self, from: PageId, to: PageId) {
+        match &mut self.cache {
+            KvCache::F16(pages) => pages.copy(from, to),
+            KvCache::F32(pages) => pages.copy(from, to),
+        }
+    }
+
     /// Rotates queries and keys of `qkv` (`[rows, queries | keys | values]`) to their positions, and appends keys and values
     /// to the cache.
     pub(crate) fn append(

@@ -118,11 +118,9 @@ pub(super) struct Writer<'a, E> {
 
 impl<E: Element> Pages<E> {
     pub(super) fn new(shape: HeadShape, layers: usize, pages: usize) -> Result<Self, OutOfMemory> {
-        let layout = Layout { layers, kv_heads: shape.kv_heads, head_dim: shape.head_dim };
+        let layout = Layout::new(shape, layers);
         // What overflows is refused like any other size that cannot be had.
-        let elements = [pages, layers, shape.kv_heads, layout.head_elements()]
-            .into_iter()
-            .fold(1, usize::saturating_mul);
+        let elements = pages.saturating_mul(layout.page_elements());
         Ok(Self { elements: Buffer::zeroed(elements)?, layout })
     }
 
@@ -135,12 +133,31 @@ impl<E: Element> Pages<E> {
         Head { keys: keys.as_chunks().0, values: values.as_chunks().0 }
     }
 
+    pub(super) fn copy(&mut self, from: PageId, to: PageId) {
+        let size = self.layout.page_elements();
+        let start = from as usize * size;
+        self.elements.copy_within(start..start + size, to as usize * size);
+    }
+
     pub(super) fn writer(&mut self) -> Writer<'_, E> {
         Writer { elements: Disjoint::new(&mut self.elements), layout: self.layout }
     }
 }
 
+/// Elements of a page.
+pub(super) fn elements(shape: HeadShape, layers: usize) -> usize {
+    Layout::new(shape, layers).page_elements()
+}
+
 impl Layout {
+    fn new(shape: HeadShape, layers: usize) -> Self {
+        Self { layers, kv_heads: shape.kv_heads, head_dim: shape.head_dim }
+    }
+
+    fn page_elements(self) -> usize {
+        self.layers.saturating_mul(self.kv_heads).saturating_mul(self.head_elements())
+    }
+
     fn key_elements(self) -> usize {
         self.head_dim * BLOCK
     }

@@ -1,6 +1,6 @@
 //! Same request, same tokens: results do not depend on how the work is divided.
 
-use super::support::{Setup, all_logits, load, run};
+use super::support::{PAGES, Setup, all_logits, load, run};
 use crate::kernels::{CacheType, Isa};
 use crate::model::{ForwardError, Inference, LmHeadType, Run, Wanted};
 
@@ -51,7 +51,7 @@ fn sequences_in_one_batch_do_not_see_each_other() {
 
     let mut inference = load(MODEL, setup(CacheType::F16));
     for position in 0..first.len() {
-        // Slot 0 advances one by one; slot 1 in pieces of ten, in the same forward passes.
+        // One advances token by token; the other in pieces of ten, in the same forward passes.
         let mut runs = vec![run(0, position, &first[position..=position])];
         let start = position * 10;
         let piece = start..second.len().min(start + 10);
@@ -61,11 +61,11 @@ fn sequences_in_one_batch_do_not_see_each_other() {
         inference.forward(&runs).unwrap();
         assert!(
             bits(&[inference.logits(0).unwrap().to_vec()])[0] == first_alone[position],
-            "slot 0, position {position}"
+            "the first, position {position}"
         );
         for (index, position) in (1..).zip(piece) {
             let found = bits(&[inference.logits(index).unwrap().to_vec()]);
-            assert!(found[0] == second_alone[position], "slot 1, position {position}");
+            assert!(found[0] == second_alone[position], "the second, position {position}");
         }
     }
 }
@@ -93,43 +93,64 @@ fn error(inference: &mut Inference, runs: &[Run<'_>]) -> String {
 }
 
 #[test]
-fn impossible_runs_are_refused_and_change_nothing() {
+fn impossible_runs_are_refused() {
     let mut inference = load(MODEL, setup(CacheType::F16));
     assert_eq!(inference.forward(&[]), Err(ForwardError::Rows { rows: 0, limit: 64 }));
     let long = [0; 65];
     assert_eq!(inference.forward(&[run(0, 0, &long)]), Err(ForwardError::Rows { rows: 65, limit: 64 }));
-    assert_eq!(inference.forward(&[run(0, 0, &[])]), Err(ForwardError::Empty { slot: 0 }));
+    assert_eq!(inference.forward(&[run(0, 0, &[])]), Err(ForwardError::Empty));
     assert_eq!(
         error(&mut inference, &[run(0, 0, &[0, 2_048])]),
         "token 2048 is not in the vocabulary of 2048"
     );
-    for runs in [[run(0, 1, &[0])], [run(2, 0, &[0])], [run(0, 512, &[0])], [run(0, usize::MAX, &[0])]] {
-        assert!(error(&mut inference, &runs).starts_with("position"), "{runs:?}");
+    for (start, position) in [(512, 512), (500, 512), (usize::MAX, usize::MAX)] {
+        let refused = Err(ForwardError::Position { position, room: 512 });
+        assert_eq!(inference.forward(&[run(0, start, &long[..13])]), refused, "{start}");
     }
-    inference.forward(&[run(0, 0, &[0])]).unwrap();
-    // Past the end of the context, which is 512.
-    for start in (1..505).step_by(63) {
-        inference.forward(&[run(0, start, &long[..63.min(512 - start)])]).unwrap();
-    }
-    assert!(error(&mut inference, &[run(0, 500, &long[..13])]).starts_with("position 512"));
-    inference.forward(&[run(0, 500, &long[..12])]).unwrap();
+    let few = Run { pages: &PAGES[0][..1], ..run(0, 120, &long[..9]) };
+    assert_eq!(inference.forward(&[few]), Err(ForwardError::Position { position: 128, room: 128 }));
+    let missing = Run { pages: &[0, 8], ..run(0, 0, &[0]) };
+    assert_eq!(inference.forward(&[missing]), Err(ForwardError::NoPage { page: 8, pages: 8 }));
 }
 
 #[test]
-fn a_position_cannot_come_twice_in_a_forward_pass() {
+fn a_page_cannot_be_written_twice_in_a_forward_pass() {
     let ids = prompt();
     let mut inference = load(MODEL, setup(CacheType::F16));
     inference.forward(&[run(0, 0, &ids[..20])]).unwrap();
     // The same position, one that follows, one before.
     for start in [20, 21, 3] {
         let runs = [run(0, 20, &ids[20..21]), run(1, 0, &ids[..2]), run(0, start, &ids[20..21])];
-        assert_eq!(inference.forward(&runs), Err(ForwardError::SlotTwice { slot: 0 }));
+        assert_eq!(inference.forward(&runs), Err(ForwardError::PageTwice { page: PAGES[0][0] }));
     }
     // Nothing was stored by them.
-    assert!(error(&mut inference, &[run(1, 1, &ids[1..2])]).contains("holds 0"));
     let expected = bits(&all_logits(&mut load(MODEL, setup(CacheType::F16)), &ids[..21], 64));
     inference.forward(&[run(0, 20, &ids[20..21])]).unwrap();
     assert!(bits(&[inference.logits(0).unwrap().to_vec()])[0] == expected[20]);
+}
+
+#[test]
+fn sequences_may_share_pages_and_go_on_from_copies() {
+    let first = prompt();
+    let second = [&first[..200], &[7; 60]].concat();
+    let expected = [&first[..260], &second].map(|ids| bits(&all_logits(&mut load(MODEL, setup(CacheType::F16)), ids, 64)));
+
+    let mut inference = load(MODEL, setup(CacheType::F16));
+    all_logits(&mut inference, &first[..200], 64);
+    // The first page is full; of the second 72 positions.
+    inference.copy_page(PAGES[0][1], PAGES[1][1]);
+    let shared = [PAGES[0][0], PAGES[1][1], PAGES[1][2]];
+    for position in 200..260 {
+        let runs = [
+            run(0, position, &first[position..=position]),
+            Run { pages: &shared, ..run(0, position, &second[position..=position]) },
+        ];
+        inference.forward(&runs).unwrap();
+        for (sequence, expected) in expected.iter().enumerate() {
+            let found = bits(&[inference.logits(sequence).unwrap().to_vec()]);
+            assert!(found[0] == expected[position], "sequence {sequence}, position {position}");
+        }
+    }
 }
 
 #[test]

@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::checkpoint::Checkpoint;
-use crate::kernels::{CacheType, Isa};
+use crate::kernels::{CacheType, Isa, PageId};
 use crate::model::{Inference, InferenceOptions, LmHeadType, Model, Run, Wanted};
 use crate::pool::Pool;
+
+/// The pages of two sequences, in no order.
+pub(super) const PAGES: [[PageId; 4]; 2] = [[6, 1, 0, 3], [4, 2, 7, 5]];
 
 /// How a test wants a model to run.
 #[derive(Clone, Copy, Debug)]
@@ -31,11 +34,17 @@ pub(super) fn open(path: &Path, setup: Setup) -> Inference {
     let checkpoint = Checkpoint::open(path).unwrap();
     let mut pool = Pool::new(NonZeroUsize::new(setup.threads).unwrap()).unwrap();
     let model = Model::load(&checkpoint, setup.lm_head, setup.isa, &mut pool).unwrap();
-    let options = InferenceOptions { context: 512, slots: 2, cache_type: setup.cache_type, max_rows: 64 };
+    let options = InferenceOptions {
+        context: 512,
+        pages: PAGES.as_flattened().len(),
+        sequences: 2,
+        cache_type: setup.cache_type,
+        max_rows: 64,
+    };
     Inference::new(model, pool, setup.isa, options).unwrap()
 }
 
-/// Logits `[tokens, vocabulary]` of a prompt in slot 0, computed in chunks of `chunk` rows.
+/// Logits `[tokens, vocabulary]` of a prompt in the pages of sequence 0, computed in chunks of `chunk` rows.
 pub(super) fn all_logits(inference: &mut Inference, ids: &[u32], chunk: usize) -> Vec<Vec<f32>> {
     let mut all = Vec::new();
     for (index, tokens) in ids.chunks(chunk).enumerate() {
@@ -46,8 +55,8 @@ pub(super) fn all_logits(inference: &mut Inference, ids: &[u32], chunk: usize) -
 }
 
 /// Tokens of which all logits are wanted.
-pub(super) fn run(slot: usize, start: usize, tokens: &[u32]) -> Run<'_> {
-    Run { slot, start, tokens, logits: Wanted::All }
+pub(super) fn run(sequence: usize, start: usize, tokens: &[u32]) -> Run<'_> {
+    Run { pages: &PAGES[sequence], start, tokens, logits: Wanted::All }
 }
 
 /// One prompt of a `reference.json` with its tensors.

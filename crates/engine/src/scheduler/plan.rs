@@ -1,0 +1,123 @@
+//! Which sequences run, and the budget of a step.
+//!
+//! Those that generate come first, each with its one token, so that a long prompt never stops a running answer. What may be computed of
+//! prompts beside them goes to two: half to the one that came first, so that it always gets on, and half to the one that has least left,
+//! so that it need not wait for the long ones.
+
+use super::sequence::Sequence;
+use super::{Scheduler, Step};
+use crate::generation::Client;
+
+impl Scheduler {
+    /// Moves sequences from the queue to free slots, as far as there are pages for them.
+    pub(super) fn admit(&mut self) {
+        while let Some(next) = self.queue.next(|client| self.running(client)) {
+            let (id, client) = (next.id(), next.client());
+            let running = self.slots.iter().flatten();
+            let promised: usize = running.map(|sequence| sequence.missing_pages(&self.store)).sum();
+            let needed = promised + next.missing_pages(&self.store);
+            let slot = self.slots.iter().position(Option::is_none);
+            let alone = self.slots.iter().all(Option::is_none);
+            match slot.filter(|_| alone || needed <= self.store.available()) {
+                Some(slot) => self.slots[slot] = self.queue.take(id),
+                None => match self.above_its_share(client) {
+                    Some(slot) => self.suspend(slot),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    /// A sequence that makes way for a client that has none, when somebody has several.
+    fn above_its_share(&self, client: Client) -> Option<usize> {
+        let most = self.slots.iter().flatten().map(|sequence| self.running(sequence.client())).max()?;
+        let several = |sequence: &Sequence| most >= 2 && self.running(sequence.client()) == most;
+        if self.running(client) == 0 { self.youngest(several) } else { None }
+    }
+
+    fn running(&self, client: Client) -> usize {
+        self.slots.iter().flatten().filter(|sequence| sequence.client() == client).count()
+    }
+
+    pub(super) fn plan(&mut self, beside: usize) -> Step {
+        let mut step = Step::default();
+        let mut rows = 0;
+        for slot in self.in_order(Sequence::is_generating) {
+            rows += self.push_token(slot, &mut step);
+        }
+        let left = self.limits.rows - rows;
+        let prompts = self.in_order(|sequence| !sequence.is_generating());
+        let remaining: Vec<usize> =
+            prompts.iter().map(|&slot| self.slots[slot].as_ref().map_or(0, Sequence::remaining)).collect();
+        let budget = if rows == 0 { left } else { left.min(beside) };
+        for (slot, share) in prompts.into_iter().zip(shares(&remaining, budget)) {
+            if let (Some(sequence), 1..) = (&mut self.slots[slot], share) {
+                sequence.push_chunk(slot, share, &mut self.store, &mut step);
+            }
+        }
+        step
+    }
+
+    /// Adds the token of a sequence that generates. When there is no page for it, those that came last make room, in the end itself.
+    fn push_token(&mut self, slot: usize, step: &mut Step) -> usize {
+        while let Some(sequence) = &mut self.slots[slot] {
+            if sequence.push_chunk(slot, 1, &mut self.store, step) == 1 {
+                return 1;
+            }
+            if let Some(last) = self.youngest(|_| true) {
+                self.suspend(last);
+            }
+        }
+        0
+    }
+
+    /// The slots of running sequences that are meant, in the order in which they came.
+    fn in_order(&self, which: impl Fn(&Sequence) -> bool) -> Vec<usize> {
+        let running = self.slots.iter().enumerate();
+        let meant = running.filter_map(|(slot, sequence)| Some((sequence.as_ref().filter(|sequence| which(sequence))?.id(), slot)));
+        let mut meant: Vec<_> = meant.collect();
+        meant.sort_unstable();
+        meant.into_iter().map(|(_, slot)| slot).collect()
+    }
+}
+
+/// How many of `budget` tokens each prompt gets, of which so many are left, in the order in which they came.
+fn shares(remaining: &[usize], budget: usize) -> Vec<usize> {
+    let mut shares = vec![0; remaining.len()];
+    let mut left = budget;
+    let mut give = |index: usize, most: usize| {
+        let more = (remaining[index] - shares[index]).min(most).min(left);
+        shares[index] += more;
+        left -= more;
+    };
+    let shortest = (0..remaining.len()).min_by_key(|&index| remaining[index]);
+    if let Some(shortest) = shortest {
+        give(0, budget.div_ceil(2));
+        give(shortest, budget);
+        (0..remaining.len()).for_each(|index| give(index, budget));
+    }
+    shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_goes_to_the_first_and_the_shortest_and_none_of_it_is_lost() {
+        for (remaining, budget, expected) in [
+            (&[][..], 8, &[][..]),
+            (&[100], 8, &[8]),
+            (&[3], 8, &[3]),
+            (&[100, 100], 8, &[8, 0]),
+            (&[100, 3], 8, &[5, 3]),
+            (&[100, 50, 40], 8, &[4, 0, 4]),
+            (&[2, 50, 40], 8, &[2, 6, 0]),
+            (&[100, 1], 1, &[1, 0]),
+            (&[1, 1, 1], 8, &[1, 1, 1]),
+            (&[5, 5], 0, &[0, 0]),
+        ] {
+            assert_eq!(shares(remaining, budget), expected, "{remaining:?}");
+        }
+    }
+}

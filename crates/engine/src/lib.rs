@@ -34,6 +34,8 @@ mod generation;
 
 mod scheduler;
 
+mod metrics;
+
 mod serving;
 
 pub mod config;

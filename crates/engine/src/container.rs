@@ -34,6 +34,7 @@ pub(crate) fn cpu_throttling() -> Option<CpuThrottling> {
 /// The time for which this process was stopped by a limit of CPU time: the difference of two such times tells how much of what
 /// is between them was lost to it.
 #[must_use]
+#[expect(dead_code, reason = "for the times that an answer tells")]
 pub(crate) fn cpu_throttled() -> Option<Duration> {
     cpu_throttling().map(|cpu| cpu.throttled)
 }
@@ -118,7 +119,8 @@ mod tests {
 
     #[test]
     fn a_quota_s_statistics_are_read_in_both_versions() {
-        let unified = "usage_usec 5\nuser_usec 4\nnr_periods 70\nnr_throttled 7\nthrottled_usec 2500000\nnr_bursts 0\n";
+        let unified =
+            "usage_usec 5\nuser_usec 4\nnr_periods 70\nnr_throttled 7\nthrottled_usec 2500000\nnr_bursts 0\n";
         let own = "nr_periods 70\nnr_throttled 7\nthrottled_time 2500000000\n";
         let throttled = Duration::from_millis(2500);
         let expected = Some(CpuThrottling { periods: 70, throttled_periods: 7, throttled });

@@ -38,6 +38,8 @@ mod metrics;
 
 mod serving;
 
+pub mod logging;
+
 pub mod config;
 
 pub mod engine;

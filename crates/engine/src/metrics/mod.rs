@@ -29,7 +29,6 @@ pub(crate) enum Outcome {
     /// The tokens asked for, or the context, were used up.
     Length,
     Failed,
-    #[expect(dead_code, reason = "there is no limit of time for a request yet")]
     Timeout,
     /// The client left.
     Cancelled,
@@ -98,7 +97,7 @@ pub(crate) struct Metrics {
     steps: Count,
     /// Sequences of all steps.
     busy_slots: Count,
-    /// Tokens of the longest sequence.
+    /// Tokens of the longest request.
     longest: Largest,
     outcomes: [Count; Outcome::ALL.len()],
     refusals: [Count; Reason::ALL.len()],
@@ -146,10 +145,14 @@ impl Metrics {
         self.gap.observe(time);
     }
 
-    /// A request that was taken has ended, so long after it arrived, with so many tokens of prompt and answer together.
-    pub(crate) fn ended(&self, outcome: Outcome, tokens: usize, time: Duration) {
-        self.outcomes[outcome as usize].add(1);
+    /// A request has so many tokens now, those of its prompt and of its answer.
+    pub(crate) fn reached(&self, tokens: usize) {
         self.longest.of(tokens);
+    }
+
+    /// A request that was taken has ended, so long after it arrived.
+    pub(crate) fn ended(&self, outcome: Outcome, time: Duration) {
+        self.outcomes[outcome as usize].add(1);
         self.request.observe(time);
     }
 

@@ -181,6 +181,11 @@ fn times(name: &'static str, help: &'static str, times: &Histogram) -> Family {
     Family { name, help, value: Value::Times { buckets: times.buckets(), seconds: times.seconds() } }
 }
 
+/// The value as the whole number that it is: some readers take a count for one only without a point.
+fn whole(value: f64) -> Option<u64> {
+    (value.fract() == 0.0 && (0.0..9e15).contains(&value)).then_some(value as u64)
+}
+
 /// Zero where there is nothing to divide by.
 fn ratio(amount: f64, by: f64) -> f64 {
     if by > 0.0 { amount / by } else { 0.0 }
@@ -208,8 +213,12 @@ impl Family {
         };
         let mut metric: MetricEncoder = encoder.encode_descriptor(name, self.help, None, metric_type)?;
         match &self.value {
-            Value::Number(value) if counter.is_some() => metric.encode_counter(value, NONE),
-            Value::Number(value) => metric.encode_gauge(value),
+            Value::Number(value) => match (counter, whole(*value)) {
+                (Some(_), Some(value)) => metric.encode_counter(&value, NONE),
+                (Some(_), None) => metric.encode_counter(value, NONE),
+                (None, Some(value)) => metric.encode_gauge(&value),
+                (None, None) => metric.encode_gauge(value),
+            },
             Value::By(label, numbers) => numbers.iter().try_for_each(|(value, number)| {
                 metric.encode_family(&[(*label, *value)])?.encode_counter(number, NONE)
             }),
@@ -249,25 +258,27 @@ mod tests {
         metrics.first_token(3 * SECOND);
         metrics.gap(SECOND / 10);
         metrics.gap(SECOND / 2);
-        metrics.ended(Outcome::Length, 45, 5 * SECOND);
-        metrics.ended(Outcome::Cancelled, 40, 700 * SECOND);
+        metrics.reached(45);
+        metrics.reached(40);
+        metrics.ended(Outcome::Length, 5 * SECOND);
+        metrics.ended(Outcome::Cancelled, 700 * SECOND);
         metrics.refused(Reason::QueueFull);
         let now = Now { ready: true, slots: 4, slots_busy: 2, waiting: 3, queue_limit: 32, ..Now::default() };
         check(
             &render(&metrics, now),
             &[
                 "# TYPE llamacpp:prompt_tokens_total counter",
-                "llamacpp:prompt_tokens_total 30.0",
-                "llamacpp:prompt_seconds_total 2.0",
-                "llamacpp:tokens_predicted_total 3.0",
+                "llamacpp:prompt_tokens_total 30",
+                "llamacpp:prompt_seconds_total 2",
+                "llamacpp:tokens_predicted_total 3",
                 "llamacpp:tokens_predicted_seconds_total 0.6",
-                "llamacpp:n_decode_total 2.0",
+                "llamacpp:n_decode_total 2",
                 "# TYPE llamacpp:n_tokens_max gauge",
-                "llamacpp:n_tokens_max 45.0",
-                "llamacpp:n_busy_slots_per_decode 2.0",
-                "llamacpp:prompt_tokens_seconds 15.0",
-                "llamacpp:requests_processing 2.0",
-                "llamacpp:requests_deferred 3.0",
+                "llamacpp:n_tokens_max 45",
+                "llamacpp:n_busy_slots_per_decode 2",
+                "llamacpp:prompt_tokens_seconds 15",
+                "llamacpp:requests_processing 2",
+                "llamacpp:requests_deferred 3",
                 "# TYPE bitnet_token_gap_seconds histogram",
                 r#"bitnet_token_gap_seconds_bucket{le="0.075"} 0"#,
                 r#"bitnet_token_gap_seconds_bucket{le="0.1"} 1"#,
@@ -276,13 +287,13 @@ mod tests {
                 "bitnet_token_gap_seconds_sum 0.6",
                 r#"bitnet_request_seconds_bucket{le="600"} 1"#,
                 r#"bitnet_request_seconds_bucket{le="+Inf"} 2"#,
-                "bitnet_cached_tokens_total 12.0",
+                "bitnet_cached_tokens_total 12",
                 r#"bitnet_requests_total{outcome="cancelled"} 1"#,
                 r#"bitnet_requests_total{outcome="stop"} 0"#,
                 r#"bitnet_requests_refused_total{reason="queue_full"} 1"#,
-                "bitnet_ready 1.0",
-                "bitnet_slots 4.0",
-                "bitnet_queue_limit 32.0",
+                "bitnet_ready 1",
+                "bitnet_slots 4",
+                "bitnet_queue_limit 32",
             ],
         );
     }
@@ -290,7 +301,7 @@ mod tests {
     #[test]
     fn what_is_not_known_is_left_out() {
         let text = render(&Metrics::new(), Now::default());
-        check(&text, &["bitnet_ready 0.0", "llamacpp:n_busy_slots_per_decode 0.0"]);
+        check(&text, &["bitnet_ready 0", "llamacpp:n_busy_slots_per_decode 0"]);
         for part in ["bitnet_pages", "bitnet_cpu", "bitnet_build_info", "NaN"] {
             assert!(!text.contains(part), "{part} in\n{text}");
         }
@@ -301,7 +312,7 @@ mod tests {
             ..Now::default()
         };
         let build = r#"bitnet_build_info{version="1",model="a\"b\\c\nd",isa="scalar"} 1"#;
-        let pages = ["bitnet_pages 9.0", "bitnet_pages_used 5.0", "bitnet_pages_shared 2.0"];
+        let pages = ["bitnet_pages 9", "bitnet_pages_used 5", "bitnet_pages_shared 2"];
         let text = render(&Metrics::new(), now);
         check(&text, &[&pages[..], &["bitnet_cpu_throttled_seconds_total 0.5", build]].concat());
     }

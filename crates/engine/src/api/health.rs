@@ -19,7 +19,7 @@ use crate::serving::SubmitError;
 const STALLED: Duration = Duration::from_secs(300);
 
 /// What the server is doing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// There is no model yet.
     Loading(Stage),
@@ -33,7 +33,7 @@ pub(super) enum State {
 }
 
 /// What the state depends on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Signs {
     pub(super) stage: Stage,
     /// Whether the engine thread runs; none before the model is loaded.
@@ -150,7 +150,7 @@ mod tests {
     }
 
     async fn check(signs: Signs, alive: u16, ready: u16, status: &str) {
-        let state = State::of(signs.clone());
+        let state = State::of(signs);
         let (of_livez, _) = told(livez(&state)).await;
         let (of_readyz, body) = told(readyz(&state)).await;
         assert_eq!((of_livez, of_readyz, &body["status"]), (alive, ready, &json!(status)), "{signs:?}");
@@ -159,14 +159,14 @@ mod tests {
     #[tokio::test]
     async fn each_state_says_whether_to_send_requests_and_whether_to_start_again() {
         let ready = Signs { stage: Stage::Loading, alive: Some(true), step: None, draining: false };
-        check(ready.clone(), 200, 200, "ok").await;
-        check(Signs { step: Some(STALLED), ..ready.clone() }, 200, 200, "ok").await;
-        check(Signs { alive: None, ..ready.clone() }, 200, 503, "loading").await;
-        check(Signs { draining: true, ..ready.clone() }, 200, 503, "draining").await;
-        check(Signs { alive: None, draining: true, ..ready.clone() }, 200, 503, "draining").await;
-        let stalled = Signs { step: Some(STALLED + Duration::from_secs(1)), ..ready.clone() };
-        check(stalled.clone(), 503, 503, "stalled").await;
-        check(Signs { draining: true, ..stalled.clone() }, 503, 503, "stalled").await;
+        check(ready, 200, 200, "ok").await;
+        check(Signs { step: Some(STALLED), ..ready }, 200, 200, "ok").await;
+        check(Signs { alive: None, ..ready }, 200, 503, "loading").await;
+        check(Signs { draining: true, ..ready }, 200, 503, "draining").await;
+        check(Signs { alive: None, draining: true, ..ready }, 200, 503, "draining").await;
+        let stalled = Signs { step: Some(STALLED + Duration::from_secs(1)), ..ready };
+        check(stalled, 503, 503, "stalled").await;
+        check(Signs { draining: true, ..stalled }, 503, 503, "stalled").await;
         check(Signs { alive: Some(false), ..stalled }, 503, 503, "failed").await;
         check(Signs { alive: Some(false), draining: true, ..ready }, 503, 503, "failed").await;
     }

@@ -299,6 +299,26 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_explains_every_metric() {
+        let manual = include_str!("../../../../docs/operating.md");
+        let now = Now {
+            pages: Some(Pages::default()),
+            cpu: Some(CpuThrottling::default()),
+            build: Some(Build { version: "", model: String::new(), isa: String::new() }),
+            ..Now::default()
+        };
+        for Family { name, .. } in table(&Metrics::new(), now) {
+            assert!(
+                manual.contains(&format!("`{name}`")) || manual.contains(&format!("`{name}{{")),
+                "{name}"
+            );
+        }
+        for label in Outcome::ALL.map(Outcome::label).iter().chain(&Reason::ALL.map(Reason::label)) {
+            assert!(manual.contains(&format!("`{label}`")), "{label}");
+        }
+    }
+
+    #[test]
     fn what_is_not_known_is_left_out() {
         let text = render(&Metrics::new(), Now::default());
         check(&text, &["bitnet_ready 0", "llamacpp:n_busy_slots_per_decode 0"]);

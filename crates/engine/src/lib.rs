@@ -36,7 +36,11 @@ mod generation;
 
 mod scheduler;
 
+mod metrics;
+
 mod serving;
+
+pub mod logging;
 
 pub mod config;
 

@@ -13,6 +13,7 @@ pub mod conversation;
 pub mod engine_client;
 pub mod problem;
 pub mod relay;
+pub mod trace;
 
 pub mod headers;
 pub mod request_body;

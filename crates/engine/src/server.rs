@@ -97,6 +97,8 @@ async fn serve<T>(
             if finished.is_err() {
                 let limit = config.shutdown_timeout.as_secs();
                 warn!("requests were still running after {limit} s and are cut off");
+                api.stop();
+                timeout(LAST_WORDS, all(&mut connections)).await.ok();
             }
         }
         never = accept(&listener, &api, &places, &stopping, &mut late) => match never {},
@@ -129,8 +131,8 @@ async fn accept(
         let place = places.take(peer.ip()).await;
         let api = Arc::clone(api);
         let answer = move |request, place: &Place| {
-            let (api, reserved) = (Arc::clone(&api), place.is_reserved());
-            async move { api.handle(request, reserved).await }
+            let (api, peer, reserved) = (Arc::clone(&api), place.peer(), place.is_reserved());
+            async move { api.handle(request, peer, reserved).await }
         };
         connections.spawn(connection::serve(stream, place, stopping.clone(), answer));
         while connections.try_join_next().is_some() {}

@@ -34,6 +34,10 @@ pub(super) trait Wire: Send + 'static {
     fn piece(&mut self, piece: Piece, out: &mut Vec<u8>);
     /// The end of a stream.
     fn finish(&mut self, finish: Finish, out: &mut Vec<u8>);
+    /// The end of a stream whose answer does not come to its end.
+    fn fail(error: &ApiError, out: &mut Vec<u8>) {
+        sse::event(&error.body(), out);
+    }
     /// The answer in one, as JSON.
     fn whole(self, answer: Answer) -> Vec<u8>;
 }
@@ -58,7 +62,7 @@ pub(super) async fn whole<W: Wire>(mut wire: W, mut events: Events) -> Result<Re
             Some(Event::Finish(finish)) => {
                 return Ok(reply::json_bytes(wire.whole(Answer { text, tokens, finish })));
             }
-            Some(Event::Failed(reason)) => return Err(ApiError::Failed(reason)),
+            Some(Event::Failed(failure)) => return Err(failure.into()),
             None => return Err(gone()),
         }
     }
@@ -84,10 +88,8 @@ pub(super) fn stream<W: Wire>(mut wire: W, events: Events, ping: Duration) -> Re
                 Ok(last) => {
                     match last {
                         Some(Event::Finish(finish)) => wire.finish(finish, &mut out),
-                        Some(Event::Failed(reason)) => {
-                            sse::event(&ApiError::Failed(reason).body(), &mut out);
-                        }
-                        _ => sse::event(&gone().body(), &mut out),
+                        Some(Event::Failed(failure)) => W::fail(&failure.into(), &mut out),
+                        _ => W::fail(&gone(), &mut out),
                     }
                     return Some((Bytes::from(out), None));
                 }

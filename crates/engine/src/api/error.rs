@@ -14,7 +14,7 @@ use crate::http::admission::NotDone;
 use crate::http::refusal::{Code, ErrorBody, ErrorObject, Refusal};
 use crate::http::reply::{self, Reply};
 use crate::metrics::Reason;
-use crate::serving::SubmitError;
+use crate::serving::{Failure, SubmitError};
 
 /// Why a request gets no answer.
 #[derive(Debug, thiserror::Error)]
@@ -42,12 +42,13 @@ pub(super) enum ApiError {
     /// The text that clients of llama-server look for.
     #[error("Loading model")]
     Loading,
-    #[error("this server is stopping; ask another one, or this one later")]
-    Draining,
     #[error(transparent)]
     Refused(#[from] SubmitError),
-    #[error("the answer cannot be computed: {0}")]
-    Failed(String),
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// Work on the text of a request has panicked.
+    #[error("the request cannot be read: {0}")]
+    Unreadable(String),
 }
 
 /// "must be …" follows the field's name; what the JSON parser says of it stands for itself.
@@ -98,14 +99,19 @@ impl ApiError {
                 (StatusCode::METHOD_NOT_ALLOWED, REQUEST, Some("method_not_allowed"))
             }
             Self::Loading => (StatusCode::SERVICE_UNAVAILABLE, "unavailable_error", None),
-            Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "unavailable_error", Some("draining")),
             Self::Refused(SubmitError::Overloaded { .. }) => {
                 (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", Some("queue_full"))
+            }
+            Self::Refused(SubmitError::Draining) | Self::Failed(Failure::Stopping) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "unavailable_error", Some("draining"))
+            }
+            Self::Failed(Failure::Timeout(_)) => {
+                (StatusCode::GATEWAY_TIMEOUT, "timeout_error", Some("request_timeout"))
             }
             Self::Refused(SubmitError::Stopped) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "server_error", Some("engine_stopped"))
             }
-            Self::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", Some("engine_failed")),
+            Self::Failed(Failure::Computing(_)) | Self::Unreadable(_) => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", Some("engine_failed")),
         }
     }
 
@@ -114,7 +120,7 @@ impl ApiError {
         Some(match self {
             Self::Http(refusal) => refusal.reason(),
             Self::Refused(SubmitError::Overloaded { .. }) => Reason::QueueFull,
-            Self::Loading | Self::Draining | Self::Refused(SubmitError::Stopped) => Reason::NotReady,
+            Self::Loading | Self::Refused(SubmitError::Draining | SubmitError::Stopped) => Reason::NotReady,
             Self::InvalidPrompt(InvalidPrompt::TooLong { .. }) => Reason::TooLong,
             Self::NotFound { .. } | Self::ModelNotFound { .. } | Self::MethodNotAllowed { .. } => {
                 Reason::NotFound
@@ -177,7 +183,7 @@ impl ApiError {
                     headers.insert(RETRY_AFTER, HeaderValue::from(time.as_secs()));
                 }
             }
-            Self::Loading | Self::Draining => {
+            Self::Loading | Self::Refused(SubmitError::Draining) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(1));
             }
             Self::MethodNotAllowed { allowed, .. } => {
@@ -193,7 +199,7 @@ impl From<NotDone> for ApiError {
     fn from(reason: NotDone) -> Self {
         match reason {
             NotDone::Busy => Refusal::Busy.into(),
-            NotDone::Panicked(message) => Self::Failed(message),
+            NotDone::Panicked(message) => Self::Unreadable(message),
         }
     }
 }

@@ -4,7 +4,8 @@ use super::VERSION;
 use crate::container;
 use crate::engine::Engine;
 use crate::http::reply::{self, Reply};
-use crate::metrics::{self, Build, CONTENT_TYPE, Metrics, Now};
+use crate::kv::Usage;
+use crate::metrics::{self, Build, CONTENT_TYPE, Metrics, Now, Pages};
 
 /// Whether there is a model or not: before, nothing is served and a queue is empty.
 pub(super) fn metrics(
@@ -19,7 +20,9 @@ pub(super) fn metrics(
         let status = engine.handle.status();
         now.slots = status.slots.len();
         now.slots_busy = status.slots.iter().filter(|slot| slot.sequence.is_some()).count();
-        (now.waiting, now.pages) = (status.waiting, status.pages);
+        now.waiting = status.waiting;
+        let Usage { pages: all, used, shared, kept } = status.pages;
+        now.pages = Some(Pages { all, used: used + kept, shared });
         let model = engine.about.name.clone();
         now.build = Some(Build { version: VERSION, model, isa: isa.to_owned() });
     }

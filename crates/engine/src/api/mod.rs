@@ -18,17 +18,19 @@ mod request;
 mod usage;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hyper::Method;
-use hyper::header::ACCESS_CONTROL_REQUEST_METHOD;
+use hyper::header::{ACCESS_CONTROL_REQUEST_METHOD, HeaderValue};
 use tokio::sync::watch;
 use tracing::Instrument;
 
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::generation::Client;
 use crate::http::admission::{self, Admission, Wanted};
 use crate::http::body::{Bodies, Share};
 use crate::http::connection::Request;
@@ -40,6 +42,7 @@ use crate::http::request_head;
 use crate::http::trace::Trace;
 use crate::hub::Stage;
 use crate::metrics::Metrics;
+use crate::serving::{SubmitError, Submitted};
 use answer::{Plan, Wire};
 use error::ApiError;
 use health::{Signs, State};
@@ -62,6 +65,7 @@ struct Admitted<'a> {
     engine: &'a Engine,
     /// Whether its client is still there.
     wanted: &'a Wanted,
+    client: Client,
 }
 
 /// What all requests share.
@@ -142,7 +146,7 @@ impl Api {
         let limits = admission::Limits {
             threads: TEXT_THREADS,
             // Whoever may wait for the engine may wait for this as well.
-            waiting: config.queue.max(TEXTS_WAITING),
+            waiting: config.scheduling.queue.max(TEXTS_WAITING),
             patience: TEXT_PATIENCE,
         };
         Ok(Self {
@@ -151,7 +155,7 @@ impl Api {
             admission: Admission::new(limits)?,
             ping: config.sse_ping_interval,
             metrics: Arc::new(Metrics::new()),
-            queue: config.queue,
+            queue: config.scheduling.queue,
             isa: config.isa.to_string(),
             draining: AtomicBool::new(false),
             stage,
@@ -172,14 +176,25 @@ impl Api {
     /// From now on only questions about the server are answered; what was taken before goes on.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+        if let Some(engine) = self.engine.get() {
+            engine.handle.drain();
+        }
     }
 
-    /// Answers a request. Never fails: what goes wrong is an answer too. On a `reserved` connection it must cost nothing.
-    pub(crate) async fn handle(&self, request: Request, reserved: bool) -> Reply {
+    /// Ends what goes on, with an error that says so.
+    pub(crate) fn stop(&self) {
+        if let Some(engine) = self.engine.get() {
+            engine.handle.stop();
+        }
+    }
+
+    /// Answers a request that came from `peer`. Never fails: what goes wrong is an answer too. On a `reserved` connection it must cost
+    /// nothing.
+    pub(crate) async fn handle(&self, request: Request, peer: IpAddr, reserved: bool) -> Reply {
         let is_probe = endpoint(request.uri().path()).is_some_and(|(_, endpoint)| endpoint.is_probe());
         let trace = Trace::begin(&request, is_probe);
         let headers = request.headers().clone();
-        let reply = self.respond(request, reserved).instrument(trace.span()).await;
+        let reply = self.respond(request, peer, reserved).instrument(trace.span()).await;
         let mut reply = reply.unwrap_or_else(|error| {
             if let Some(reason) = error.reason() {
                 self.metrics.refused(reason);
@@ -190,7 +205,7 @@ impl Api {
         trace.finish(reply)
     }
 
-    async fn respond(&self, request: Request, reserved: bool) -> Result<Reply, ApiError> {
+    async fn respond(&self, request: Request, peer: IpAddr, reserved: bool) -> Result<Reply, ApiError> {
         request_head::check(&request)?;
         self.guard.check_page(&request)?;
         let path = request.uri().path().to_owned();
@@ -214,11 +229,14 @@ impl Api {
         if !endpoint.is_probe() && reserved {
             return Err(Refusal::Crowded.into());
         }
-        if !endpoint.is_health() {
-            self.guard.check_key(request.headers())?;
+        let mut client = Client::Address(peer);
+        if !endpoint.is_health()
+            && let Some(key) = self.guard.check_key(request.headers())?
+        {
+            client = Client::Key(key);
         }
         if !endpoint.is_probe() && self.draining.load(Ordering::Relaxed) {
-            return Err(ApiError::Draining);
+            return Err(SubmitError::Draining.into());
         }
         match endpoint {
             Endpoint::Root => Ok(reply::text("bitnet-engine is running\n")),
@@ -235,12 +253,12 @@ impl Api {
             }
             Endpoint::Props => Ok(reply::ok(&props::props(self.engine()?))),
             Endpoint::Slots => Ok(reply::ok(&props::slots(self.engine()?))),
-            Endpoint::ChatCompletions => self.generate(request, chat::read).await,
-            Endpoint::Completions => self.generate(request, completions::read).await,
-            Endpoint::Completion => self.generate(request, completion::read).await,
-            Endpoint::Tokenize => self.inspect(request, tokens::tokenize).await,
-            Endpoint::Detokenize => self.inspect(request, tokens::detokenize).await,
-            Endpoint::ApplyTemplate => self.inspect(request, tokens::apply_template).await,
+            Endpoint::ChatCompletions => self.generate(request, client, chat::read).await,
+            Endpoint::Completions => self.generate(request, client, completions::read).await,
+            Endpoint::Completion => self.generate(request, client, completion::read).await,
+            Endpoint::Tokenize => self.inspect(request, client, tokens::tokenize).await,
+            Endpoint::Detokenize => self.inspect(request, client, tokens::detokenize).await,
+            Endpoint::ApplyTemplate => self.inspect(request, client, tokens::apply_template).await,
         }
     }
 
@@ -261,20 +279,25 @@ impl Api {
     async fn generate<W: Wire>(
         &self,
         request: Request,
+        client: Client,
         read: fn(&Admitted) -> Result<Plan<W>, ApiError>,
     ) -> Result<Reply, ApiError> {
-        let (Plan { request, wire, stream }, _) = self.read(request, read).await?;
-        let events = self.engine()?.handle.submit(request)?;
-        if stream { Ok(answer::stream(wire, events, self.ping)) } else { answer::whole(wire, events).await }
+        let (Plan { request, wire, stream }, _) = self.read(request, client, read).await?;
+        let Submitted { events, waiting_before } = self.engine()?.handle.submit(request)?;
+        let mut reply =
+            if stream { answer::stream(wire, events, self.ping) } else { answer::whole(wire, events).await? };
+        reply.headers_mut().insert("x-queue-position", HeaderValue::from(waiting_before));
+        Ok(reply)
     }
 
     /// Has a text looked at. The answer may be as large as the body, so it keeps the body's share of the room until it is sent.
     async fn inspect(
         &self,
         request: Request,
+        client: Client,
         read: fn(&Admitted) -> Result<Reply, ApiError>,
     ) -> Result<Reply, ApiError> {
-        let (reply, share) = self.read(request, read).await?;
+        let (reply, share) = self.read(request, client, read).await?;
         Ok(reply::with_share(reply, share))
     }
 
@@ -282,12 +305,13 @@ impl Api {
     async fn read<T: Send + 'static>(
         &self,
         request: Request,
+        client: Client,
         read: fn(&Admitted) -> Result<T, ApiError>,
     ) -> Result<(T, Share), ApiError> {
         let engine = Arc::clone(self.engine()?);
         let mut body = self.bodies.read(request.into_body()).await?;
         let work = move |wanted: &Wanted| {
-            let read = read(&Admitted { body: &body, engine: &engine, wanted })?;
+            let read = read(&Admitted { body: &body, engine: &engine, wanted, client })?;
             Ok((read, body.take_share()))
         };
         self.admission.run(work).await?

@@ -10,6 +10,7 @@ mod download;
 mod environment;
 mod generation;
 mod invocation;
+mod scheduling;
 mod values;
 
 use std::ffi::OsString;
@@ -28,6 +29,7 @@ use download::DownloadFlags;
 pub use environment::{service_links, with_environment};
 use generation::GenerationFlags;
 pub use invocation::{Bench, Command, Invocation};
+pub use scheduling::SchedulingFlags;
 use values::{
     Auto, api_key, context, host, log_filter, name, origin, ping_seconds, seconds, template, template_file,
     threads, within,
@@ -80,15 +82,16 @@ pub struct Config {
     #[arg(long, visible_alias = "batch-size", value_name = "N", help_heading = "Compute", default_value = "192", value_parser = within(1..=1_024_usize))]
     pub ubatch_size: usize,
 
+    /// How many are served at once
+    #[command(flatten)]
+    pub scheduling: SchedulingFlags,
+
     /// Address or host name to listen on; `localhost` is both loopback addresses, of IPv4 and of IPv6, and `::` all addresses of both
     #[arg(long, value_name = "HOST", help_heading = "Server", default_value = "localhost", value_parser = host)]
     pub host: String,
     /// Port to listen on
     #[arg(long, value_name = "PORT", help_heading = "Server", default_value = "11434")]
     pub port: u16,
-    /// Requests that may wait for the running one; the next is answered with 429
-    #[arg(long, value_name = "N", help_heading = "Server", default_value = "32", value_parser = within(0..=10_000_usize))]
-    pub queue: usize,
     /// Open connections; the next one takes the place of the one that has been without a request for longest
     #[arg(long, value_name = "N", help_heading = "Server", default_value = "512", value_parser = within(1..=65_536_usize))]
     pub max_connections: usize,
@@ -101,9 +104,9 @@ pub struct Config {
     /// Seconds of silence after which a stream gets a comment, to notice a client that is gone; -1 is never
     #[arg(long, value_name = "SECONDS", help_heading = "Server", default_value = "15", allow_negative_numbers = true, value_parser = ping_seconds)]
     pub sse_ping_interval: Duration,
-    /// Key that clients must send as `Authorization: Bearer KEY`
-    #[arg(long, value_name = "KEY", help_heading = "Server", hide_env_values = true, value_parser = api_key)]
-    pub api_key: Option<String>,
+    /// Key that clients must send as `Authorization: Bearer KEY`, or several, separated by commas: each client's own
+    #[arg(long, value_name = "KEY", help_heading = "Server", hide_env_values = true, value_delimiter = ',', value_parser = api_key)]
+    pub api_key: Vec<String>,
     /// Web origins whose pages may use this server: `localhost`, `*`, or a list such as `https://a.example,https://b.example`
     #[arg(
         long,
@@ -227,6 +230,11 @@ mod tests {
             ("--ctx-size", "1", "from 2 to"),
             ("--ubatch-size", "0", "from 1 to 1024"),
             ("--queue", "10001", "from 0 to 10000"),
+            ("--parallel", "0", "from 1 to 256, or -1"),
+            ("--cache-ram", "0", "from 1 to"),
+            ("--max-token-gap", "0", "from 1 to 600000"),
+            ("--request-timeout", "0", "from 1 to 604800, or -1"),
+            ("--simulate", "NaN", "from 0.1 to 100000"),
             ("--max-connections", "0", "from 1 to"),
             ("--sse-ping-interval", "0", "from 1 to"),
             ("--shutdown-timeout", "86401", "from 0 to 86400"),

@@ -31,7 +31,7 @@ where
 }
 
 /// As `within`, where -1 means "automatic" or "no limit".
-fn or_minus_one<T>(text: &str, range: RangeInclusive<T>) -> Result<Auto<T>, String>
+pub(super) fn or_minus_one<T>(text: &str, range: RangeInclusive<T>) -> Result<Auto<T>, String>
 where
     T: FromStr + PartialOrd + Display + Clone + Send + Sync + 'static,
 {
@@ -66,6 +66,14 @@ pub(super) fn seed(text: &str) -> Result<Auto<u64>, String> {
 
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     within(0..=86_400_u64)(text).map(Duration::from_secs)
+}
+
+pub(super) fn seconds_or_never(text: &str) -> Result<Auto<Duration>, String> {
+    or_minus_one(text, 1..=604_800_u64).map(|seconds| seconds.map(Duration::from_secs))
+}
+
+pub(super) fn milliseconds(text: &str) -> Result<Duration, String> {
+    within(1..=600_000_u64)(text).map(Duration::from_millis)
 }
 
 pub(super) fn ping_seconds(text: &str) -> Result<Duration, String> {

@@ -44,10 +44,14 @@ pub(crate) struct Progress {
     pub sampled: usize,
     /// How many of them are part of the answer: neither the end of a turn, nor what begins in a stop string.
     pub completion: usize,
+    /// Time from its arrival to its first step.
+    pub queue_time: Duration,
     /// Time to compute the prompt.
     pub prompt_time: Duration,
     /// Time since then.
     pub generation_time: Duration,
+    /// Time in which the container's limit kept the engine from computing, known at the end of an answer, where it can be.
+    pub throttled_time: Option<Duration>,
 }
 
 /// The end of an answer.

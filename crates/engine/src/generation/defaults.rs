@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use super::{GenerationRequest, Prompt, Report};
+use super::{Client, GenerationRequest, Prompt, Report};
 use crate::sampling::SamplingParameters;
 
 /// What a request that says nothing gets.
@@ -32,8 +32,8 @@ pub(crate) struct Defaults {
 }
 
 impl Defaults {
-    /// The request that has nothing but a prompt.
-    pub(crate) fn request(&self, prompt: Prompt, context: usize) -> GenerationRequest {
+    /// A client's request that has nothing but a prompt.
+    pub(crate) fn request(&self, client: Client, prompt: Prompt, context: usize) -> GenerationRequest {
         let most = context - prompt.tokens().len();
         GenerationRequest {
             max_tokens: self.n_predict.unwrap_or(usize::MAX).min(most),
@@ -42,6 +42,7 @@ impl Defaults {
             stop: Vec::new(),
             report: Report::default(),
             cache_prompt: true,
+            client,
         }
     }
 

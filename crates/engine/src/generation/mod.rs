@@ -9,4 +9,4 @@ mod request;
 
 pub(crate) use answer::{Finish, FinishReason, Piece, Progress, Token, TokenLogprobs};
 pub(crate) use defaults::Defaults;
-pub(crate) use request::{GenerationRequest, InvalidPrompt, Prompt, Report};
+pub(crate) use request::{Client, GenerationRequest, InvalidPrompt, Prompt, Report};

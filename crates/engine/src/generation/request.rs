@@ -1,5 +1,7 @@
 //! A request that was checked.
 
+use std::net::IpAddr;
+
 use crate::sampling::SamplingParameters;
 
 /// What to generate.
@@ -12,8 +14,19 @@ pub(crate) struct GenerationRequest {
     /// Texts that end the answer and are not part of it. None is empty.
     pub stop: Vec<String>,
     pub report: Report,
-    /// Whether keys and values of an earlier request may be used.
+    /// Whether keys and values of an earlier request may be used, and later ones may use those of this one.
     pub cache_prompt: bool,
+    pub client: Client,
+}
+
+/// Whose request it is. Clients have equal shares, and with keys none learns what another has asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Client {
+    /// This program itself.
+    Own,
+    Address(IpAddr),
+    /// Which of the server's keys it has.
+    Key(usize),
 }
 
 /// What is told beside the text.

@@ -24,7 +24,7 @@ use crate::config::Config;
 /// The rules.
 #[derive(Debug)]
 pub(crate) struct Guard {
-    api_key: Option<String>,
+    api_keys: Vec<String>,
     origins: Vec<String>,
     /// The name that the server was told to listen on.
     name: String,
@@ -37,7 +37,7 @@ impl Guard {
         let origins: Vec<_> =
             config.cors_origins.iter().map(|origin| origin.trim().to_ascii_lowercase()).collect();
         Self {
-            api_key: config.api_key.clone(),
+            api_keys: config.api_key.clone(),
             name: config.host.clone(),
             check_host: local && !origins.iter().any(|origin| origin == "*"),
             origins,
@@ -59,13 +59,18 @@ impl Guard {
         }
     }
 
-    /// Refuses clients without the key.
-    pub(crate) fn check_key(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let Some(key) = &self.api_key else { return Ok(()) };
+    /// Which of the keys a client has; `None` when none is asked for. Refuses those who need one and have none.
+    pub(crate) fn check_key(&self, headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
+        if self.api_keys.is_empty() {
+            return Ok(None);
+        }
         let header = header(headers, AUTHORIZATION.as_str()).ok_or(Refusal::MissingKey)?;
         let (scheme, sent) = header.split_once(' ').ok_or(Refusal::MissingKey)?;
-        let right = scheme.eq_ignore_ascii_case("bearer") && equal(sent.trim().as_bytes(), key.as_bytes());
-        if right { Ok(()) } else { Err(Refusal::WrongKey) }
+        // All are compared, so that the time says nothing about which.
+        let found = self.api_keys.iter().enumerate().fold(None, |found, (index, key)| {
+            if equal(sent.trim().as_bytes(), key.as_bytes()) { Some(index) } else { found }
+        });
+        found.filter(|_| scheme.eq_ignore_ascii_case("bearer")).map(Some).ok_or(Refusal::WrongKey)
     }
 
     /// Lets the page that sent the request read the reply.
@@ -258,5 +263,16 @@ mod tests {
             assert_eq!(guard.check_key(request.headers()).is_ok(), allowed, "{value}");
         }
         assert!(guard.check_key(request(&[]).headers()).is_err());
+    }
+
+    #[test]
+    fn each_client_has_a_key_of_its_own() {
+        let guard = guard(&["--api-key", "first,second"], true);
+        for (key, index) in [("first", 0), ("second", 1)] {
+            let request = request(&[("authorization", &format!("Bearer {key}"))]);
+            assert_eq!(guard.check_key(request.headers()).ok(), Some(Some(index)));
+        }
+        let both = request(&[("authorization", "Bearer first,second")]);
+        assert!(guard.check_key(both.headers()).is_err());
     }
 }

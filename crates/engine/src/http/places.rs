@@ -52,6 +52,7 @@ enum State {
 /// One connection's place; given back when dropped.
 pub(crate) struct Place {
     id: u64,
+    peer: IpAddr,
     places: Arc<Places>,
     reserved: bool,
     closed: Arc<Notify>,
@@ -92,7 +93,7 @@ impl Places {
         let closed = Arc::new(Notify::new());
         let taken = Taken { peer, reserved, state: State::New, closed: Arc::clone(&closed) };
         table.taken.insert(id, taken);
-        Some(Place { id, places: Arc::clone(self), reserved, closed })
+        Some(Place { id, peer, places: Arc::clone(self), reserved, closed })
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -122,6 +123,11 @@ impl Place {
     /// Whether only what costs nothing may be asked here.
     pub(crate) fn is_reserved(&self) -> bool {
         self.reserved
+    }
+
+    /// Whose connection it is: an address, or the network of a client that has many.
+    pub(crate) fn peer(&self) -> IpAddr {
+        self.peer
     }
 
     /// Resolves when the place was given to somebody else.

@@ -65,7 +65,8 @@ impl Sequence {
     /// Adds up to `room` of the tokens that are left to compute to `step`; returns how many. None when there are no pages.
     pub(super) fn push_chunk(&mut self, slot: usize, room: usize, store: &mut Store, step: &mut Step) -> usize {
         if self.table.pages().is_empty() {
-            step.copies.extend(store.attach(&mut self.table, &self.tokens[..self.reusable()]));
+            let reusable = self.reusable();
+            step.copies.extend(store.attach(&mut self.table, &self.tokens[..reusable]));
         }
         let start = self.table.stored();
         let mut end = self.tokens.len().min(start.saturating_add(room));

@@ -1,5 +1,7 @@
 //! What the engine thread tells about a request.
 
+use std::time::Duration;
+
 use tokio::sync::mpsc;
 
 use crate::generation::{Finish, Piece, Token};
@@ -13,8 +15,20 @@ pub(crate) enum Event {
     Piece(Piece),
     /// The answer is complete.
     Finish(Finish),
-    /// Computing it failed.
-    Failed(String),
+    /// There is no answer, or no more of it.
+    Failed(Failure),
+}
+
+/// Why an answer does not come to its end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("the answer cannot be computed: {0}")]
+    Computing(String),
+    /// It took longer than a request may.
+    #[error("the request took longer than {} s (--request-timeout)", .0.as_secs())]
+    Timeout(Duration),
+    #[error("the server is stopping")]
+    Stopping,
 }
 
 /// What happens to a request, in order. The last is [`Event::Finish`] or [`Event::Failed`]; if the channel closes without one, the

@@ -6,11 +6,14 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tracing::error;
 
+use super::compute::Compute;
 use super::event::Events;
-use super::thread::{Reader, Thread};
-use crate::generation::GenerationRequest;
-use crate::metrics::{Metrics, Pages};
-use crate::model::Inference;
+use super::pace::Pace;
+use super::reader::Reader;
+use super::thread::Thread;
+use crate::generation::{Client, GenerationRequest};
+use crate::kv::{Scope, Store, Usage};
+use crate::metrics::Metrics;
 use crate::scheduler::{Limits, Request, Scheduler, SequenceId, SlotStatus};
 use crate::tokenizer::Tokenizer;
 
@@ -18,6 +21,24 @@ use crate::tokenizer::Tokenizer;
 pub(crate) struct Handle {
     shared: Arc<Shared>,
     alive: watch::Receiver<()>,
+    timeout: Option<Duration>,
+}
+
+/// How requests are served.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    pub limits: Limits,
+    /// What a running answer may wait for its next token while a prompt is computed.
+    pub max_token_gap: Duration,
+    /// How long a request may take from its arrival to its end.
+    pub timeout: Option<Duration>,
+}
+
+/// A request that was accepted.
+pub(crate) struct Submitted {
+    pub events: Events,
+    /// How many wait that came before it.
+    pub waiting_before: usize,
 }
 
 /// Why a request was not accepted.
@@ -30,6 +51,9 @@ pub(crate) enum SubmitError {
         /// When a place in the queue will be free, by what requests took lately. Whole seconds.
         retry_after: Duration,
     },
+    /// Nothing new is taken any more.
+    #[error("this server is stopping; ask another one, or this one later")]
+    Draining,
     /// The engine thread has ended.
     #[error("the engine has stopped")]
     Stopped,
@@ -41,8 +65,8 @@ pub(crate) struct Status {
     pub slots: Vec<SlotStatus>,
     /// Requests that wait for a slot.
     pub waiting: usize,
-    /// Of the KV cache, if it has pages.
-    pub pages: Option<Pages>,
+    /// Of the KV cache.
+    pub pages: Usage,
 }
 
 /// What both ends of the line see.
@@ -57,6 +81,8 @@ pub(super) struct State {
     pub(super) arrived: Vec<(SequenceId, Reader)>,
     /// How long requests take, from admission to end, as a moving average.
     typical_duration: Duration,
+    /// Those that wait are to be told that nothing is begun any more.
+    pub(super) draining: bool,
     pub(super) closed: bool,
 }
 
@@ -67,48 +93,65 @@ pub(super) struct Line {
 }
 
 impl Handle {
-    /// Starts the thread. `queue` requests may wait while one is computed.
-    pub(crate) fn start(
-        inference: Inference,
+    /// Starts the thread.
+    pub(crate) fn start<C: Compute>(
+        compute: C,
+        store: Store,
         tokenizer: Arc<Tokenizer>,
-        slots: usize,
-        queue: usize,
         metrics: Arc<Metrics>,
+        options: &Options,
     ) -> std::io::Result<Self> {
-        let (handle, line) = connect(Limits { slots, queue, rows: inference.max_rows() });
-        let thread = Thread::new(inference, tokenizer, metrics, line);
+        let (handle, line) = connect(options, store);
+        let thread = Thread::new(compute, tokenizer, metrics, Pace::new(options.max_token_gap), line);
         std::thread::Builder::new().name("engine".to_owned()).spawn(move || thread.run())?;
         Ok(handle)
     }
 
     /// Queues a request. Never blocks for longer than it takes to change a list.
-    pub(crate) fn submit(&self, request: GenerationRequest) -> Result<Events, SubmitError> {
+    pub(crate) fn submit(&self, request: GenerationRequest) -> Result<Submitted, SubmitError> {
         let (sender, events) = mpsc::unbounded_channel();
-        let reader = Reader::new(&request, sender);
+        let reader = Reader::new(&request, self.timeout, sender);
         let request = Request {
             prompt: request.prompt,
-            reuse_prefix: request.cache_prompt,
+            client: request.client,
+            scope: request.cache_prompt.then(|| scope(request.client)),
             prompt_logits: request.report.prompt,
         };
         let mut state = self.shared.lock();
         if state.closed {
             return Err(SubmitError::Stopped);
         }
+        if state.draining {
+            return Err(SubmitError::Draining);
+        }
         let id = state.scheduler.submit(request).map_err(|full| SubmitError::Overloaded {
             waiting: full.waiting,
             retry_after: state.retry_after(),
         })?;
+        let waiting_before = state.scheduler.waiting_before(id);
         state.arrived.push((id, reader));
         drop(state);
         self.shared.wake.notify_one();
-        Ok(events)
+        Ok(Submitted { events, waiting_before })
+    }
+
+    /// Takes nothing new any more: those that wait are told, those that run go on.
+    pub(crate) fn drain(&self) {
+        self.shared.lock().draining = true;
+        self.shared.wake.notify_one();
+    }
+
+    /// Ends what still runs, after the step that is computed now.
+    pub(crate) fn stop(&self) {
+        self.shared.lock().closed = true;
+        self.shared.wake.notify_one();
     }
 
     /// What the thread is doing now.
     #[must_use]
     pub(crate) fn status(&self) -> Status {
         let state = self.shared.lock();
-        Status { slots: state.scheduler.slots().collect(), waiting: state.scheduler.waiting(), pages: None }
+        Status { slots: state.scheduler.slots().collect(), waiting: state.scheduler.waiting(), pages: state.scheduler.pages() }
     }
 
     /// Whether the thread still runs.
@@ -126,8 +169,7 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.lock().closed = true;
-        self.shared.wake.notify_one();
+        self.stop();
     }
 }
 
@@ -162,17 +204,26 @@ impl Drop for Line {
     }
 }
 
+/// What of the cache a client may use: with keys only what the same key has left there.
+fn scope(client: Client) -> Scope {
+    match client {
+        Client::Own | Client::Address(_) => Scope::default(),
+        Client::Key(key) => Scope(key as u64 + 1),
+    }
+}
+
 /// A handle, and the thread's end of the line to it.
-fn connect(limits: Limits) -> (Handle, Line) {
+fn connect(options: &Options, store: Store) -> (Handle, Line) {
     let state = State {
-        scheduler: Scheduler::new(limits),
+        scheduler: Scheduler::new(options.limits, store),
         arrived: Vec::new(),
         typical_duration: Duration::from_secs(5),
+        draining: false,
         closed: false,
     };
     let shared = Arc::new(Shared { state: Mutex::new(state), wake: Condvar::new() });
     let (ended, alive) = watch::channel(());
-    (Handle { shared: Arc::clone(&shared), alive }, Line { shared, _ended: ended })
+    (Handle { shared: Arc::clone(&shared), alive, timeout: options.timeout }, Line { shared, _ended: ended })
 }
 
 #[cfg(test)]
@@ -189,13 +240,24 @@ mod tests {
             stop: Vec::new(),
             report: Report::default(),
             cache_prompt: true,
+            client: Client::Own,
         }
+    }
+
+    fn refused(handle: &Handle) -> SubmitError {
+        handle.submit(request()).map(|_| ()).unwrap_err()
+    }
+
+    fn connected(queue: usize) -> (Handle, Line) {
+        let limits = Limits { sequences: 1, queue, rows: 1 };
+        let options = Options { limits, max_token_gap: Duration::ZERO, timeout: None };
+        connect(&options, Store::new(1, 2))
     }
 
     #[tokio::test]
     async fn nobody_waits_for_a_thread_that_panicked() {
-        let (handle, line) = connect(Limits { slots: 1, queue: 1, rows: 1 });
-        let mut events = handle.submit(request()).unwrap();
+        let (handle, line) = connected(1);
+        let mut events = handle.submit(request()).unwrap().events;
         assert!(handle.is_alive());
         let ended = handle.ended();
         let thread = std::thread::spawn(move || {
@@ -206,19 +268,19 @@ mod tests {
         ended.await;
         assert!(!handle.is_alive());
         assert!(events.recv().await.is_none());
-        assert_eq!(handle.submit(request()).unwrap_err(), SubmitError::Stopped);
+        assert_eq!(refused(&handle), SubmitError::Stopped);
     }
 
     #[test]
     fn overload_is_answered_with_the_time_that_requests_took_lately() {
-        let (handle, _line) = connect(Limits { slots: 1, queue: 0, rows: 1 });
+        let (handle, _line) = connected(0);
         let _events = handle.submit(request()).unwrap();
         let overloaded =
             |seconds| SubmitError::Overloaded { waiting: 1, retry_after: Duration::from_secs(seconds) };
-        assert_eq!(handle.submit(request()).unwrap_err(), overloaded(5));
+        assert_eq!(refused(&handle), overloaded(5));
         for _ in 0..100 {
             handle.shared.lock().record_duration(Duration::from_millis(11_500));
         }
-        assert_eq!(handle.submit(request()).unwrap_err(), overloaded(12));
+        assert_eq!(refused(&handle), overloaded(12));
     }
 }

@@ -7,10 +7,15 @@
 //! A request is cancelled by dropping its [`Events`]: the thread looks before each step. Events wait in an unbounded channel, so
 //! that a slow reader never stops the others; their number is bounded by the context.
 
+mod compute;
 mod event;
 mod handle;
+mod pace;
+mod reader;
 mod sequence;
+mod simulate;
 mod thread;
 
-pub(crate) use event::{Event, Events};
-pub(crate) use handle::{Handle, SubmitError};
+pub(crate) use event::{Event, Events, Failure};
+pub(crate) use handle::{Handle, Options, SubmitError, Submitted};
+pub(crate) use simulate::Simulation;

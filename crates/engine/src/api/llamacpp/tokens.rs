@@ -41,7 +41,7 @@ enum PieceText<'a> {
 }
 
 /// Text to tokens.
-pub(crate) fn tokenize(&Admitted { body, engine, wanted }: &Admitted) -> Result<Reply, ApiError> {
+pub(crate) fn tokenize(&Admitted { body, engine, wanted, .. }: &Admitted) -> Result<Reply, ApiError> {
     let fields: TokenizeRequest = fields::parse(body)?;
     let tokenizer = Arc::clone(&engine.tokenizer);
     let Text(content) = fields.content.ok_or_else(|| ApiError::missing("content"))?;

@@ -10,7 +10,7 @@ use super::super::error::ApiError;
 use super::super::fields::{self, Flag, Integer, Messages, TokenLimit, is_set};
 use super::super::logprobs::{self, Entry};
 use super::super::request;
-use super::{Envelope, finish_reason};
+use super::{Envelope, fail, finish_reason};
 use crate::generation::{Finish, Piece, Report, Token};
 use crate::tokenizer::Tokenizer;
 
@@ -133,6 +133,10 @@ impl Wire for Chat {
         let finish_reason = Some(finish_reason(&finish.reason));
         let choice = ChunkChoice { index: 0, delta: Delta::default(), logprobs: None, finish_reason };
         self.envelope.last_chunks(CHUNK, choice, &finish.progress, out);
+    }
+
+    fn fail(error: &ApiError, out: &mut Vec<u8>) {
+        fail(error, out);
     }
 
     fn whole(self, answer: Answer) -> Vec<u8> {

@@ -10,7 +10,7 @@ use super::super::error::ApiError;
 use super::super::fields::{self, Flag, Integer, PromptField, TokenLimit, is_set};
 use super::super::logprobs::{Columns, Offsets};
 use super::super::request;
-use super::{Envelope, finish_reason};
+use super::{Envelope, fail, finish_reason};
 use crate::generation::{Finish, Piece, Report, Token};
 use crate::tokenizer::Tokenizer;
 

@@ -153,6 +153,12 @@ impl Envelope {
     }
 }
 
+/// The end of a stream that fails.
+fn fail(error: &ApiError, out: &mut Vec<u8>) {
+    sse::event(&error.body(), out);
+    sse::done(out);
+}
+
 fn finish_reason(reason: &FinishReason) -> &'static str {
     match reason {
         FinishReason::EndOfGeneration | FinishReason::StopString(_) => "stop",

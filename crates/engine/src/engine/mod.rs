@@ -1,7 +1,10 @@
 //! A loaded model with all that is needed to talk to it: a [`Config`] flows in, an [`Engine`]
 //! comes out, or the reason why this file cannot be served on this machine.
 
+mod budget;
+
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,17 +16,20 @@ use crate::chat_template::{ChatTemplate, Message};
 use crate::checkpoint::{Checkpoint, Hyperparameters};
 use crate::config::Config;
 use crate::container;
-use crate::generation::{Defaults, FinishReason, Prompt};
+use crate::generation::{Client, Defaults, FinishReason, Prompt};
 use crate::hub::{self, DEMO_NOTICE, LocalModel, REAL_MODEL_STEPS, Stage};
-use crate::kernels::self_test;
+use crate::kernels::{BLOCK, self_test};
+use crate::kv::Store;
 use crate::metrics::Metrics;
 use crate::model::{Footprint, Inference, InferenceOptions, Model};
 use crate::pool::Pool;
-use crate::serving::{Event, Events, Handle};
+use crate::scheduler::Limits;
+use crate::serving::{Event, Events, Handle, Options, Simulation};
 use crate::tokenizer::Tokenizer;
 
-/// Sequences that are computed together.
-const SLOTS: usize = 1;
+/// Sequences that are computed together for each CPU, unless that are too few or too many.
+const SEQUENCES_PER_CPU: usize = 4;
+const SEQUENCES: RangeInclusive<usize> = 4..=16;
 
 /// What answers requests.
 pub struct Engine {
@@ -79,25 +85,43 @@ impl Engine {
         let isa = config.isa;
         self_test(isa).context("the kernels compute wrong results on this machine")?;
 
-        let origin = hub::resolve(&config.model, &config.hub(), stages)?;
+        let simulated = config.scheduling.simulate;
+        // A simulation speaks the demo's language.
+        let origin = match simulated {
+            Some(_) => LocalModel::Demo,
+            None => hub::resolve(&config.model, &config.hub(), stages)?,
+        };
         let checkpoint = checkpoint(&origin)?;
         let hyperparameters = checkpoint.hyperparameters().clone();
         let context = context(config, &hyperparameters)?;
-        check_memory(footprint(config, &checkpoint)?, container::memory_limit())?;
         let (tokenizer, template) = language(config, &checkpoint)?;
         let tokenizer = Arc::new(tokenizer);
-        let inference = inference(config, &checkpoint)?;
-        let handle = Handle::start(inference, Arc::clone(&tokenizer), SLOTS, config.queue, metrics)?;
+        let serving = serving(config, context)?;
+        let Limits { sequences, .. } = serving.limits;
+        let footprint = footprint(config, &checkpoint)?;
+        let pages = budget::pages(&config.scheduling, footprint, context, sequences, container::memory_limit())?;
+        let store = Store::new(pages, BLOCK);
+        let handle = if let Some(speed) = simulated {
+            let simulation = Simulation::new(speed, &tokenizer, hyperparameters.vocab_size)
+                .context("this vocabulary has no words for a simulation")?;
+            Handle::start(simulation, store, Arc::clone(&tokenizer), metrics, &serving)?
+        } else {
+            let inference = inference_with(config, &checkpoint, pages, sequences)?;
+            Handle::start(inference, store, Arc::clone(&tokenizer), metrics, &serving)?
+        };
 
         let name = config.alias.clone().unwrap_or_else(|| match (&origin, config.model.short_name()) {
+            _ if simulated.is_some() => "simulated".to_owned(),
             (LocalModel::Demo, _) => "bitnet-demo".to_owned(),
             (LocalModel::File(_), Some(name)) => name.to_owned(),
             (LocalModel::File(path), None) => {
                 path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
             }
         });
-        info!(model = name, %isa, threads = threads(config)?.get(), context, head = config.head_name(), time = ?started.elapsed(), "model loaded");
-        if origin == LocalModel::Demo {
+        info!(model = name, %isa, threads = threads(config)?.get(), context, parallel = sequences, cache_mb = pages as u64 * footprint.page / 1_000_000, head = config.head_name(), time = ?started.elapsed(), "model loaded");
+        if simulated.is_some() {
+            warn!("This server has no model: all answers are simulated (--simulate).");
+        } else if origin == LocalModel::Demo {
             warn!("{DEMO_NOTICE} {REAL_MODEL_STEPS}");
         }
         let loaded = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -109,7 +133,8 @@ impl Engine {
     pub fn answer(&self, messages: &[Message]) -> Result<Answer> {
         let prompt = self.template.prompt(messages, true, &self.tokenizer)?;
         let prompt = Prompt::new(prompt, self.about.context).context("the conversation is too long")?;
-        Ok(Answer(self.handle.submit(self.defaults.request(prompt, self.about.context))?))
+        let request = self.defaults.request(Client::Own, prompt, self.about.context);
+        Ok(Answer(self.handle.submit(request)?.events))
     }
 }
 
@@ -138,7 +163,7 @@ impl Answer {
                     return Ok(Said::End { cut_off: finish.reason == FinishReason::Length });
                 }
                 Some(Event::Prompt(_)) => {}
-                Some(Event::Failed(reason)) => bail!(reason),
+                Some(Event::Failed(failure)) => bail!(failure),
                 None => bail!("the engine has stopped"),
             }
         }
@@ -159,40 +184,54 @@ pub fn language(config: &Config, checkpoint: &Checkpoint) -> Result<(Tokenizer, 
     Ok((tokenizer, template))
 }
 
-/// The model of a checkpoint with threads and cache, ready to compute.
+/// The model of a checkpoint with threads, and a cache for one sequence, ready to compute.
 pub fn inference(config: &Config, checkpoint: &Checkpoint) -> Result<Inference> {
+    let pages = context(config, checkpoint.hyperparameters())?.div_ceil(BLOCK);
+    inference_with(config, checkpoint, pages, 1)
+}
+
+fn inference_with(
+    config: &Config,
+    checkpoint: &Checkpoint,
+    pages: usize,
+    sequences: usize,
+) -> Result<Inference> {
     let context = context(config, checkpoint.hyperparameters())?;
     let mut pool = Pool::new(threads(config)?)?;
     let model = Model::load(checkpoint, config.head, config.isa, &mut pool)?;
     let options = InferenceOptions {
         context,
-        slots: SLOTS,
+        pages,
+        sequences,
         cache_type: config.cache_type,
-        max_rows: config.ubatch_size.min(context),
+        max_rows: rows(config, context),
     };
     Ok(Inference::new(model, pool, config.isa, options)?)
 }
 
-/// How much memory the model of a checkpoint takes with this configuration.
-pub fn footprint(config: &Config, checkpoint: &Checkpoint) -> Result<Footprint> {
-    let context = context(config, checkpoint.hyperparameters())?;
-    Ok(Footprint::of(checkpoint, config.head, config.cache_type, context)?)
+/// Rows of a forward pass.
+fn rows(config: &Config, context: usize) -> usize {
+    config.ubatch_size.min(context)
 }
 
-/// An error now is better than a kill in the middle of an answer, which is what a container's limit does.
-fn check_memory(footprint: Footprint, limit: Option<u64>) -> Result<()> {
-    let Some(limit) = limit else { return Ok(()) };
-    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
-    ensure!(
-        footprint.total() <= limit,
-        "this model takes {:.2} GB of memory ({:.2} for its weights and {:.2} for a full context), and this process may use {:.2} GB. \
-         Raise the limit of the container, or take less: a smaller --ctx-size, or --head q8 or q4",
-        gigabytes(footprint.total()),
-        gigabytes(footprint.weights),
-        gigabytes(footprint.kv_cache),
-        gigabytes(limit),
-    );
-    Ok(())
+/// How requests are served.
+fn serving(config: &Config, context: usize) -> Result<Options> {
+    let flags = &config.scheduling;
+    let rows = rows(config, context);
+    let sequences = match flags.parallel {
+        Some(sequences) => sequences,
+        None => (SEQUENCES_PER_CPU * threads(config)?.get()).clamp(*SEQUENCES.start(), *SEQUENCES.end()),
+    };
+    Ok(Options {
+        limits: Limits { sequences: sequences.min(rows), queue: flags.queue, rows },
+        max_token_gap: flags.max_token_gap,
+        timeout: flags.request_timeout,
+    })
+}
+
+/// How much memory the model of a checkpoint takes with this configuration.
+pub fn footprint(config: &Config, checkpoint: &Checkpoint) -> Result<Footprint> {
+    Ok(Footprint::of(checkpoint, config.head, config.cache_type)?)
 }
 
 /// The number of compute threads.
@@ -212,22 +251,4 @@ pub fn context(config: &Config, hyperparameters: &Hyperparameters) -> Result<usi
         "--ctx-size {asked} is more than the {trained} tokens that this model was trained for"
     );
     Ok(if asked == 0 { trained } else { asked })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_model_that_cannot_fit_is_an_error_that_has_both_numbers() {
-        let footprint = Footprint { weights: 1_500_000_000, kv_cache: 300_000_000 };
-        assert!(
-            check_memory(footprint, None).is_ok() && check_memory(footprint, Some(1_800_000_000)).is_ok()
-        );
-        let error = check_memory(footprint, Some(1_000_000_000)).unwrap_err().to_string();
-        assert!(
-            error.contains("1.80 GB") && error.contains("1.00 GB") && error.contains("--ctx-size"),
-            "{error}"
-        );
-    }
 }

@@ -11,7 +11,7 @@ use super::lanes::{LANES, Simd, multiply_floats};
 use super::lm_head::{NibbleSums, NibbleTile, WideQuad};
 use super::operations::operations;
 use super::prefetch::fetch_ahead;
-use super::ternary::{BLOCK_TOKENS, QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
+use super::ternary::{BLOCK_TOKENS, FEW_TOKENS, QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 
 /// Proof that this CPU has AVX-512 F, BW, VL and VNNI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,21 @@ impl Simd for Avx512 {
         }
         fn multiply_registers(rounds: usize) -> u64 { multiply_registers(rounds) }
         fn unpack(tile: &Tile, out: &mut UnpackedTile) -> () { unpack(tile, out) }
+    }
+
+    fn dot_few(self, tiles: &[Tile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
+        // SAFETY: holding the token proves that the CPU has the instructions.
+        unsafe {
+            match sums.len() {
+                2 => dot_few::<2, 4>(tiles, x, sums),
+                3 => dot_few::<3, 2>(tiles, x, sums),
+                4 => dot_few::<4, 1>(tiles, x, sums),
+                5 => dot_few::<5, 1>(tiles, x, sums),
+                6 => dot_few::<6, 1>(tiles, x, sums),
+                7 => dot_few::<7, 1>(tiles, x, sums),
+                _ => dot_few::<FEW_TOKENS, 1>(tiles, x, sums),
+            }
+        }
     }
 
     /// Half of the registers: twice the latency of the instruction on two ports.
@@ -163,6 +178,50 @@ fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
         unsafe {
             let before = x86::_mm512_loadu_si512(sums.as_ptr().cast());
             x86::_mm512_storeu_si512(sums.as_mut_ptr().cast(), x86::_mm512_add_epi32(before, total));
+        }
+    }
+}
+
+/// The fields are shifted down once for all `T` tokens, so that they can share a sum; where that would leave fewer sums than the
+/// product's latency needs, each sum is kept in `SUMS` parts.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn dot_few<const T: usize, const SUMS: usize>(tiles: &[Tile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
+    let Some(sums) = sums.first_chunk_mut::<T>() else { return };
+    let mask = x86::_mm512_set1_epi8(0b11);
+    let mut totals = [[[x86::_mm512_setzero_si512(); SUMS]; 2]; T];
+    for (tile, x) in tiles.iter().zip(x.as_chunks::<T>().0.as_chunks::<QUADS>().0) {
+        let [first, second] = tile.halves();
+        fetch_ahead(first.as_ptr());
+        fetch_ahead(second.as_ptr());
+        let (first, second) = (load(first), load(second));
+        let fields = [
+            [first, second],
+            [x86::_mm512_srli_epi32::<2>(first), x86::_mm512_srli_epi32::<2>(second)],
+            [x86::_mm512_srli_epi32::<4>(first), x86::_mm512_srli_epi32::<4>(second)],
+            [x86::_mm512_srli_epi32::<6>(first), x86::_mm512_srli_epi32::<6>(second)],
+        ];
+        for quad in 0..QUADS {
+            let [first, second] = fields[quad];
+            let weights = [x86::_mm512_and_si512(first, mask), x86::_mm512_and_si512(second, mask)];
+            for t in 0..T {
+                let x = broadcast(x[quad][t]);
+                for half in 0..2 {
+                    let total = &mut totals[t][half][quad % SUMS];
+                    *total = x86::_mm512_dpbusd_epi32(*total, weights[half], x);
+                }
+            }
+        }
+    }
+    for (sums, totals) in sums.iter_mut().zip(totals) {
+        for (sums, totals) in sums.as_chunks_mut::<LANES>().0.iter_mut().zip(totals) {
+            // SAFETY: `sums` has sixteen elements.
+            unsafe {
+                let mut total = x86::_mm512_loadu_si512(sums.as_ptr().cast());
+                for part in totals {
+                    total = x86::_mm512_add_epi32(total, part);
+                }
+                x86::_mm512_storeu_si512(sums.as_mut_ptr().cast(), total);
+            }
         }
     }
 }

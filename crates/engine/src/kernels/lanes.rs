@@ -43,6 +43,8 @@ pub(super) trait Simd: Copy {
 
     /// Adds the dot products of 32 packed rows, as codes 0, 1, 2, with one row of activations.
     fn dot_tiles(self, tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]);
+    /// The same with each of two to eight rows of activations: adds to `sums[t]` for row `t`; x: `[columns / 4, rows]`.
+    fn dot_few(self, tiles: &[Tile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]);
     /// Spreads a tile into one byte a code.
     fn unpack(self, tile: &Tile, out: &mut UnpackedTile);
     /// Adds to `sums[t][n]` the dot products of the 32 rows of `tiles[n]` with token `t` of a block of at most six tokens;

@@ -105,6 +105,20 @@ impl Simd for Scalar {
         }
     }
 
+    fn dot_few(self, tiles: &[Tile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
+        let tokens = sums.len();
+        for (tile, x) in tiles.iter().zip(x.chunks(QUADS * tokens)) {
+            for (token, sums) in sums.iter_mut().enumerate() {
+                for (row, sum) in sums.iter_mut().enumerate() {
+                    for column in 0..TILE_COLUMNS {
+                        let x = x[column / 4 * tokens + token][column % 4];
+                        *sum += i32::from(tile.code(row, column)) * i32::from(x);
+                    }
+                }
+            }
+        }
+    }
+
     fn unpack(self, tile: &Tile, out: &mut UnpackedTile) {
         for row in 0..TILE_ROWS {
             for column in 0..TILE_COLUMNS {

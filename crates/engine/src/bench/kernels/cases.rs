@@ -57,10 +57,13 @@ const fn floors(avx2: f64, avxvnni: f64, avx512: f64) -> Floors {
 
 /// All, in the order of a forward pass. The ratios are about two fifths of those that an Intel Xeon with all instruction
 /// sets has reached, less where memory has a say; storing keys and values is not vector code yet.
-pub const ALL: [fn(&mut Pool) -> Made; 12] = [
+pub const ALL: [fn(&mut Pool) -> Made; 15] = [
     |_| norm_and_quantize("norm and quantize, 1 row", 1, floors(6.0, 6.0, 6.0)),
     |_| norm_and_quantize("norm and quantize, 128 rows", 128, floors(10.0, 10.0, 10.0)),
     |pool| product("product, 1 row", pool, 1, QKV, floors(10.0, 12.0, 15.0)),
+    |pool| product("product, 2 rows", pool, 2, QKV, floors(12.0, 15.0, 20.0)),
+    |pool| product("product, 4 rows", pool, 4, QKV, floors(15.0, 18.0, 30.0)),
+    |pool| product("product, 8 rows", pool, 8, QKV, floors(15.0, 20.0, 40.0)),
     |pool| product("product, 12 rows", pool, 12, OUTPUTS, floors(19.0, 24.0, 50.0)),
     |pool| product("product, 128 rows", pool, 128, OUTPUTS, floors(24.0, 32.0, 60.0)),
     |pool| gated("gated product, 1 row", pool, 1, QKV, floors(10.0, 12.0, 15.0)),

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64 as x86;
 
-use super::{PARTS, PEAK_SUMS, ROWS, add, broadcast, load, peak_sums, quads};
+use super::{PARTS, PEAK_SUMS, ROWS, add, broadcast, field, load, peak_sums, quads};
 use crate::kernels::lm_head::{NibbleSums, NibbleTile, WideQuad};
 use crate::kernels::prefetch::fetch_ahead;
 use crate::kernels::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
@@ -10,6 +10,9 @@ use crate::kernels::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 /// Proof that this CPU has AVX2 and AVX-VNNI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::kernels) struct Vnni(pub(super) ());
+
+/// Tiles that are multiplied by a few tokens one part after the other: 2 KiB.
+const FEW_RUN: usize = 16;
 
 products!(Vnni);
 
@@ -39,6 +42,61 @@ fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
     for part in 0..PARTS {
         let total = x86::_mm256_add_epi32(once[part], x86::_mm256_srai_epi32::<2>(four[part]));
         add(total, &mut sums[part * ROWS..]);
+    }
+}
+
+/// As many registers of rows at a time as make about twelve sums, for the latency of the product; a tile stays in the first-level
+/// cache meanwhile.
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+fn dot_few<const T: usize>(tiles: &[Tile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
+    let Some(sums) = sums.first_chunk_mut::<T>() else { return };
+    let x = x.as_chunks::<T>().0.as_chunks::<QUADS>().0;
+    for (tiles, x) in tiles.chunks(FEW_RUN).zip(x.chunks(FEW_RUN)) {
+        match T {
+            ..=3 => few_of_run::<4, T>(tiles, x, sums),
+            4..=6 => few_of_run::<2, T>(tiles, x, sums),
+            _ => few_of_run::<1, T>(tiles, x, sums),
+        }
+    }
+}
+
+/// A run of tiles, `P` registers of rows at a time.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+fn few_of_run<const P: usize, const T: usize>(
+    tiles: &[Tile],
+    x: &[[[Quad; T]; QUADS]],
+    sums: &mut [[i32; TILE_ROWS]; T],
+) {
+    for first in (0..PARTS).step_by(P) {
+        let mut totals = [[x86::_mm256_setzero_si256(); P]; T];
+        for (tile, x) in tiles.iter().zip(x) {
+            let halves = tile.halves();
+            if first == 0 {
+                for half in halves {
+                    fetch_ahead(half.as_ptr());
+                }
+            }
+            for quad in 0..QUADS {
+                let mut weights = [x86::_mm256_setzero_si256(); P];
+                for part in 0..P {
+                    let packed = load(halves[(first + part) / 2], (first + part) % 2);
+                    weights[part] = field(packed, quad);
+                }
+                // Loops over constants rather than closures: only they are compiled with these instructions and unrolled.
+                for t in 0..T {
+                    let x = broadcast(x[quad][t]);
+                    for part in 0..P {
+                        totals[t][part] = x86::_mm256_dpbusd_avx_epi32(totals[t][part], weights[part], x);
+                    }
+                }
+            }
+        }
+        for t in 0..T {
+            for part in 0..P {
+                add(totals[t][part], &mut sums[t][(first + part) * ROWS..]);
+            }
+        }
     }
 }
 

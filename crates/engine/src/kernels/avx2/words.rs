@@ -3,7 +3,7 @@
 use std::arch::x86_64 as x86;
 use std::arch::x86_64::__m256i;
 
-use super::{PARTS, PEAK_SUMS, ROWS, add, broadcast, load, peak_sums, quads};
+use super::{PARTS, PEAK_SUMS, ROWS, add, broadcast, field, load, peak_sums, quads};
 use crate::kernels::lm_head::{NibbleSums, NibbleTile, WideQuad};
 use crate::kernels::prefetch::fetch_ahead;
 use crate::kernels::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
@@ -17,6 +17,8 @@ pub(in crate::kernels) struct Words(pub(super) ());
 const PACKED_RUN: usize = 8;
 /// Quads of unpacked columns whose products fit in 16 bits: each adds 2 · 2 · x, so the sum is in the same range.
 const UNPACKED_RUN: usize = 64;
+/// Tiles of which that many quads are unpacked.
+const FEW_RUN: usize = UNPACKED_RUN / QUADS;
 /// Tiles of half codes whose products fit in 16 bits: each adds 2 · (2 · 15 · 128).
 const NIBBLE_RUN: usize = 4;
 
@@ -63,6 +65,61 @@ fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
         for part in 0..PARTS {
             flush::<0>(once[part], &mut sums[part * ROWS..]);
             flush::<2>(four[part], &mut sums[part * ROWS..]);
+        }
+    }
+}
+
+/// Few tokens share the weights of sixteen rows at a time, more those of eight: so many sums leave registers for the weights.
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_few<const T: usize>(tiles: &[Tile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
+    let Some(sums) = sums.first_chunk_mut::<T>() else { return };
+    let x = x.as_chunks::<T>().0.as_chunks::<QUADS>().0;
+    for (tiles, x) in tiles.chunks(FEW_RUN).zip(x.chunks(FEW_RUN)) {
+        if T <= 4 {
+            few_of_run::<2, T>(tiles, x, sums);
+        } else {
+            few_of_run::<1, T>(tiles, x, sums);
+        }
+    }
+}
+
+/// A run of tiles, `P` registers of rows at a time.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn few_of_run<const P: usize, const T: usize>(
+    tiles: &[Tile],
+    x: &[[[Quad; T]; QUADS]],
+    sums: &mut [[i32; TILE_ROWS]; T],
+) {
+    for first in (0..PARTS).step_by(P) {
+        let mut totals = [[x86::_mm256_setzero_si256(); P]; T];
+        for (tile, x) in tiles.iter().zip(x) {
+            let halves = tile.halves();
+            if first == 0 {
+                for half in halves {
+                    fetch_ahead(half.as_ptr());
+                }
+            }
+            for quad in 0..QUADS {
+                let mut weights = [x86::_mm256_setzero_si256(); P];
+                for part in 0..P {
+                    let packed = load(halves[(first + part) / 2], (first + part) % 2);
+                    weights[part] = field(packed, quad);
+                }
+                // Loops over constants rather than closures: only they are compiled with these instructions and unrolled.
+                for t in 0..T {
+                    let x = broadcast(x[quad][t]);
+                    for part in 0..P {
+                        let products = x86::_mm256_maddubs_epi16(weights[part], x);
+                        totals[t][part] = x86::_mm256_add_epi16(totals[t][part], products);
+                    }
+                }
+            }
+        }
+        for t in 0..T {
+            for part in 0..P {
+                flush::<0>(totals[t][part], &mut sums[t][(first + part) * ROWS..]);
+            }
         }
     }
 }

@@ -26,6 +26,8 @@ pub(in crate::kernels) enum Operation {
     Exp2Integral,
     StoreI8,
     DotTiles,
+    /// Of so many rows of activations.
+    DotFew(usize),
     Unpack,
     /// Of so many rows of activations and rows of tiles.
     DotUnpacked(usize, usize),
@@ -92,6 +94,13 @@ impl Simd for Broken {
     fn dot_tiles(self, tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
         Scalar.dot_tiles(tiles, x, sums);
         sums[TILE_ROWS - 1] += i32::from(self.0 == Some(Operation::DotTiles));
+    }
+
+    fn dot_few(self, tiles: &[Tile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
+        Scalar.dot_few(tiles, x, sums);
+        if self.0 == Some(Operation::DotFew(sums.len())) {
+            sums[sums.len() - 1][TILE_ROWS - 1] += 1;
+        }
     }
 
     fn unpack(self, tile: &Tile, out: &mut UnpackedTile) {

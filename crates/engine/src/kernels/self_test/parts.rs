@@ -67,13 +67,17 @@ impl Part {
             Self::Lanes => Ok(isa.run(Lanes)),
             Self::Norm => norms(pool, isa),
             Self::OneRow => products(pool, isa, &Codes::ALL, &[1]),
-            // Each width that the last block of rows can have, on two rows of tiles and on one.
             Self::FewRows => Ok([
-                products(pool, isa, &Codes::ALL, &[7])?,
-                products(pool, isa, &[Codes::Random], &[2, 3, 4, 5])?,
+                products(pool, isa, &Codes::ALL, &[8])?,
+                products(pool, isa, &[Codes::Random], &[2, 3, 4, 5, 6, 7])?,
             ]
             .concat()),
-            Self::ManyRows => products(pool, isa, &Codes::ALL, &[35]),
+            // Each width that the last block of rows can have, on two rows of tiles and on one; and enough for sums to be looked up.
+            Self::ManyRows => Ok([
+                products(pool, isa, &Codes::ALL, &[17, 35])?,
+                products(pool, isa, &[Codes::Random], &[9, 10, 13, 14, 16])?,
+            ]
+            .concat()),
             Self::Attention(cache_type) => attention(pool, isa, cache_type),
             Self::FloatRows => float_rows(pool, isa),
             Self::Int8 => int8(pool, isa),

@@ -55,8 +55,9 @@ pub(super) trait Simd: Copy {
         x: &[Quad],
         sums: &mut [[[i32; TILE_ROWS]; N]],
     );
-    /// Sums of half codes times half activations, for sixteen rows; x: `[columns / 4]`.
-    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums);
+    /// Sums of half codes times half activations, of sixteen rows with each of one to eight rows of activations; x:
+    /// `[columns / 4, rows]`.
+    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut [NibbleSums]);
     /// Asks for what follows `line` in a stream that is read from the beginning to the end.
     fn fetch_ahead(self, line: *const u8);
     /// Asks for the cache line of `target`, which will be read.

@@ -149,14 +149,18 @@ impl Simd for Scalar {
         }
     }
 
-    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
-        *sums = NibbleSums::default();
-        for (tile, x) in tiles.iter().zip(x.as_chunks::<{ NIBBLE_COLUMNS / 4 }>().0) {
-            for row in 0..LANES {
-                for column in 0..NIBBLE_COLUMNS {
-                    let (nibble, x) = (i32::from(tile.nibble(row, column)), x[column / 4]);
-                    sums.high[row] += nibble * i32::from(x.high[column % 4]);
-                    sums.low[row] += nibble * i32::from(x.low[column % 4]);
+    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut [NibbleSums]) {
+        let tokens = sums.len();
+        sums.fill(NibbleSums::default());
+        for (tile, x) in tiles.iter().zip(x.chunks(NIBBLE_COLUMNS / 4 * tokens)) {
+            for (token, sums) in sums.iter_mut().enumerate() {
+                for row in 0..LANES {
+                    for column in 0..NIBBLE_COLUMNS {
+                        let nibble = i32::from(tile.nibble(row, column));
+                        let x = x[column / 4 * tokens + token];
+                        sums.high[row] += nibble * i32::from(x.high[column % 4]);
+                        sums.low[row] += nibble * i32::from(x.low[column % 4]);
+                    }
                 }
             }
         }

@@ -29,9 +29,14 @@ macro_rules! products {
             }
 
             #[inline(always)]
-            fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
+            fn dot_nibbles<const T: usize>(
+                self,
+                tiles: &[NibbleTile],
+                x: &[WideQuad],
+                sums: &mut [NibbleSums],
+            ) {
                 // SAFETY: as above.
-                unsafe { dot_nibbles(tiles, x, sums) }
+                unsafe { dot_nibbles::<T>(tiles, x, sums) }
             }
 
             #[inline(always)]
@@ -53,7 +58,7 @@ use half::f16;
 
 use super::isa::Kernel;
 use super::lanes::{LANES, Simd, multiply_floats};
-use super::lm_head::{NibbleSums, NibbleTile, WideQuad};
+use super::lm_head::{NibbleSums, NibbleTile, WIDE_ROWS, WideQuad};
 use super::operations::operations;
 use super::prefetch::fetch_ahead;
 use super::ternary::{BLOCK_TOKENS, FEW_TOKENS, QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
@@ -79,7 +84,8 @@ pub(super) trait Products: Copy {
         x: &[Quad],
         sums: &mut [[[i32; TILE_ROWS]; N]],
     );
-    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums);
+    /// For `T` rows of activations.
+    fn dot_nibbles<const T: usize>(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut [NibbleSums]);
     fn multiply_registers(self, rounds: usize) -> u64;
 }
 
@@ -224,9 +230,17 @@ impl<P: Products> Simd for Ymm<P> {
         }
     }
 
-    #[inline(always)]
-    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
-        self.0.dot_nibbles(tiles, x, sums);
+    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut [NibbleSums]) {
+        match sums.len() {
+            1 => self.0.dot_nibbles::<1>(tiles, x, sums),
+            2 => self.0.dot_nibbles::<2>(tiles, x, sums),
+            3 => self.0.dot_nibbles::<3>(tiles, x, sums),
+            4 => self.0.dot_nibbles::<4>(tiles, x, sums),
+            5 => self.0.dot_nibbles::<5>(tiles, x, sums),
+            6 => self.0.dot_nibbles::<6>(tiles, x, sums),
+            7 => self.0.dot_nibbles::<7>(tiles, x, sums),
+            _ => self.0.dot_nibbles::<WIDE_ROWS>(tiles, x, sums),
+        }
     }
 
     #[inline(always)]
@@ -301,6 +315,13 @@ fn field(packed: __m256i, quad: usize) -> __m256i {
         _ => x86::_mm256_srli_epi16::<6>(packed),
     };
     x86::_mm256_and_si256(shifted, x86::_mm256_set1_epi8(0b11))
+}
+
+/// With `P` of the two registers of rows of a tile of half codes and `H` of the two halves of activations at a time: the first part and
+/// the first half of each pass.
+#[inline]
+fn nibble_passes<const P: usize, const H: usize>() -> impl Iterator<Item = (usize, usize)> {
+    (0..2).step_by(P).flat_map(|part| (0..2).step_by(H).map(move |half| (part, half)))
 }
 
 /// The columns of unpacked tiles in fours: rows 0 to 15 and rows 16 to 31.

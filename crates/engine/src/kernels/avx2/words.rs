@@ -3,7 +3,7 @@
 use std::arch::x86_64 as x86;
 use std::arch::x86_64::__m256i;
 
-use super::{PARTS, PEAK_SUMS, ROWS, add, broadcast, field, load, peak_sums, quads};
+use super::{PARTS, PEAK_SUMS, ROWS, add, broadcast, field, load, nibble_passes, peak_sums, quads};
 use crate::kernels::lm_head::{NibbleSums, NibbleTile, WideQuad};
 use crate::kernels::prefetch::fetch_ahead;
 use crate::kernels::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
@@ -124,35 +124,61 @@ fn few_of_run<const P: usize, const T: usize>(
     }
 }
 
+/// Few rows of activations share the codes of sixteen rows, more those of eight, and many one half of the activations at a time: so
+/// many sums leave registers for the codes.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn dot_nibbles(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
-    *sums = NibbleSums::default();
-    let mask = x86::_mm256_set1_epi8(15);
-    for (tiles, x) in tiles.chunks(NIBBLE_RUN).zip(x.chunks(NIBBLE_RUN * 2)) {
-        let mut high = [x86::_mm256_setzero_si256(); 2];
-        let mut low = [x86::_mm256_setzero_si256(); 2];
-        for (tile, x) in tiles.iter().zip(x.as_chunks::<2>().0) {
+fn dot_nibbles<const T: usize>(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut [NibbleSums]) {
+    let Some(sums) = sums.first_chunk_mut::<T>() else { return };
+    sums.fill(NibbleSums::default());
+    let x = x.as_chunks::<T>().0.as_chunks::<2>().0;
+    for (tiles, x) in tiles.chunks(NIBBLE_RUN).zip(x.chunks(NIBBLE_RUN)) {
+        for tile in tiles {
             fetch_ahead(tile.0.as_ptr());
-            let high_x = [broadcast(x[0].high), broadcast(x[1].high)];
-            let low_x = [broadcast(x[0].low), broadcast(x[1].low)];
-            for part in 0..2 {
-                let packed = load(&tile.0, part);
-                let first = x86::_mm256_and_si256(packed, mask);
-                let second = x86::_mm256_and_si256(x86::_mm256_srli_epi16::<4>(packed), mask);
-                for (total, first_x, second_x) in
-                    [(&mut high[part], high_x[0], high_x[1]), (&mut low[part], low_x[0], low_x[1])]
-                {
-                    let products = x86::_mm256_add_epi16(
-                        x86::_mm256_maddubs_epi16(first, first_x),
-                        x86::_mm256_maddubs_epi16(second, second_x),
-                    );
-                    *total = x86::_mm256_add_epi16(*total, products);
+        }
+        match T {
+            ..=2 => nibbles_of_run::<2, 2, T>(tiles, x, sums),
+            3..=4 => nibbles_of_run::<1, 2, T>(tiles, x, sums),
+            _ => nibbles_of_run::<1, 1, T>(tiles, x, sums),
+        }
+    }
+}
+
+/// A run of tiles, `P` registers of rows and `H` halves of the activations at a time.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn nibbles_of_run<const P: usize, const H: usize, const T: usize>(
+    tiles: &[NibbleTile],
+    x: &[[[WideQuad; T]; 2]],
+    sums: &mut [NibbleSums; T],
+) {
+    let mask = x86::_mm256_set1_epi8(15);
+    for (part, half) in nibble_passes::<P, H>() {
+        let mut totals = [[[x86::_mm256_setzero_si256(); H]; P]; T];
+        for (tile, x) in tiles.iter().zip(x) {
+            for i in 0..2 {
+                let mut codes = [x86::_mm256_setzero_si256(); P];
+                for p in 0..P {
+                    let packed = load(&tile.0, part + p);
+                    let shifted = if i == 0 { packed } else { x86::_mm256_srli_epi16::<4>(packed) };
+                    codes[p] = x86::_mm256_and_si256(shifted, mask);
+                }
+                for t in 0..T {
+                    for h in 0..H {
+                        let x = broadcast(x[i][t].half(half + h));
+                        for p in 0..P {
+                            let products = x86::_mm256_maddubs_epi16(codes[p], x);
+                            totals[t][p][h] = x86::_mm256_add_epi16(totals[t][p][h], products);
+                        }
+                    }
                 }
             }
         }
-        for part in 0..2 {
-            flush::<0>(high[part], &mut sums.high[part * ROWS..]);
-            flush::<0>(low[part], &mut sums.low[part * ROWS..]);
+        for t in 0..T {
+            for p in 0..P {
+                for h in 0..H {
+                    flush::<0>(totals[t][p][h], &mut sums[t].half_mut(half + h)[(part + p) * ROWS..]);
+                }
+            }
         }
     }
 }

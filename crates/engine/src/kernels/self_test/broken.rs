@@ -31,7 +31,8 @@ pub(in crate::kernels) enum Operation {
     Unpack,
     /// Of so many rows of activations and rows of tiles.
     DotUnpacked(usize, usize),
-    DotNibbles,
+    /// Of so many rows of activations.
+    DotNibbles(usize),
 }
 
 /// Scalar code with the wrong bit in the last lane of the results of one operation.
@@ -122,9 +123,11 @@ impl Simd for Broken {
         }
     }
 
-    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
+    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut [NibbleSums]) {
         Scalar.dot_nibbles(tiles, x, sums);
-        sums.low[0] += i32::from(self.0 == Some(Operation::DotNibbles));
+        if self.0 == Some(Operation::DotNibbles(sums.len())) {
+            sums[sums.len() - 1].low[0] += 1;
+        }
     }
 
     fn fetch_ahead(self, _: *const u8) {}

@@ -76,7 +76,9 @@ fn decoding_does_not_allocate_on_any_thread() {
                 check_decoding(threads, cache_type, lm_head, name, sampling);
             }
         }
-        check_search(threads);
+        for states in [1, 3, 8, 9] {
+            check_search(threads, states);
+        }
     }
 }
 
@@ -100,11 +102,11 @@ fn check_decoding(threads: usize, cache_type: &str, lm_head: &str, name: &str, s
 }
 
 /// The search in the 8-bit copy of an exact `lm_head`, which models of this size do without.
-fn check_search(threads: usize) {
+fn check_search(threads: usize, states: usize) {
     let (mut pool, isa) = (pool(threads), Isa::best());
-    let mut search = LmHeadSearch::new(&mut pool, isa, 4_000, 64).unwrap();
+    let mut search = LmHeadSearch::new(&mut pool, isa, [4_000, 64], states).unwrap();
     for step in 0..50 {
-        search.change_state();
+        search.change_states();
         // More and more candidates.
         for top in [true, false] {
             let mut found = None;

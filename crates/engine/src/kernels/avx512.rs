@@ -8,10 +8,10 @@ use half::f16;
 
 use super::isa::Kernel;
 use super::lanes::{LANES, Simd, multiply_floats};
-use super::lm_head::{NibbleSums, NibbleTile, WideQuad};
+use super::lm_head::{NibbleSums, NibbleTile, WIDE_ROWS, WideQuad};
 use super::operations::operations;
 use super::prefetch::fetch_ahead;
-use super::ternary::{BLOCK_TOKENS, QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
+use super::ternary::{BLOCK_TOKENS, FEW_TOKENS, QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 
 /// Proof that this CPU has AVX-512 F, BW, VL and VNNI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,13 +74,43 @@ impl Simd for Avx512 {
             x86::_mm_storeu_si128(out.as_mut_ptr().cast(), x86::_mm512_cvtsepi32_epi8(x86::_mm512_cvtps_epi32(a)))
         }
         fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) -> () { dot_tiles(tiles, x, sums) }
-        fn dot_nibbles(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) -> () { dot_nibbles(tiles, x, sums) }
         fn prefetch(target: *const u8) -> () { x86::_mm_prefetch::<{ x86::_MM_HINT_T1 }>(target.cast()) }
         fn prefetch_for_writing(target: *const f32) -> () {
             x86::_mm_prefetch::<{ x86::_MM_HINT_ET0 }>(target.cast())
         }
         fn multiply_registers(rounds: usize) -> u64 { multiply_registers(rounds) }
         fn unpack(tile: &Tile, out: &mut UnpackedTile) -> () { unpack(tile, out) }
+    }
+
+    fn dot_few(self, tiles: &[Tile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
+        // SAFETY: holding the token proves that the CPU has the instructions.
+        unsafe {
+            match sums.len() {
+                2 => dot_few::<2, 4>(tiles, x, sums),
+                3 => dot_few::<3, 2>(tiles, x, sums),
+                4 => dot_few::<4, 1>(tiles, x, sums),
+                5 => dot_few::<5, 1>(tiles, x, sums),
+                6 => dot_few::<6, 1>(tiles, x, sums),
+                7 => dot_few::<7, 1>(tiles, x, sums),
+                _ => dot_few::<FEW_TOKENS, 1>(tiles, x, sums),
+            }
+        }
+    }
+
+    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut [NibbleSums]) {
+        // SAFETY: holding the token proves that the CPU has the instructions.
+        unsafe {
+            match sums.len() {
+                1 => dot_nibbles::<1, 2>(tiles, x, sums),
+                2 => dot_nibbles::<2, 2>(tiles, x, sums),
+                3 => dot_nibbles::<3, 1>(tiles, x, sums),
+                4 => dot_nibbles::<4, 1>(tiles, x, sums),
+                5 => dot_nibbles::<5, 1>(tiles, x, sums),
+                6 => dot_nibbles::<6, 1>(tiles, x, sums),
+                7 => dot_nibbles::<7, 1>(tiles, x, sums),
+                _ => dot_nibbles::<WIDE_ROWS, 1>(tiles, x, sums),
+            }
+        }
     }
 
     /// Half of the registers: twice the latency of the instruction on two ports.
@@ -167,6 +197,50 @@ fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
     }
 }
 
+/// The fields are shifted down once for all `T` tokens, so that they can share a sum; where that would leave fewer sums than the
+/// product's latency needs, each sum is kept in `SUMS` parts.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn dot_few<const T: usize, const SUMS: usize>(tiles: &[Tile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
+    let Some(sums) = sums.first_chunk_mut::<T>() else { return };
+    let mask = x86::_mm512_set1_epi8(0b11);
+    let mut totals = [[[x86::_mm512_setzero_si512(); SUMS]; 2]; T];
+    for (tile, x) in tiles.iter().zip(x.as_chunks::<T>().0.as_chunks::<QUADS>().0) {
+        let [first, second] = tile.halves();
+        fetch_ahead(first.as_ptr());
+        fetch_ahead(second.as_ptr());
+        let (first, second) = (load(first), load(second));
+        let fields = [
+            [first, second],
+            [x86::_mm512_srli_epi32::<2>(first), x86::_mm512_srli_epi32::<2>(second)],
+            [x86::_mm512_srli_epi32::<4>(first), x86::_mm512_srli_epi32::<4>(second)],
+            [x86::_mm512_srli_epi32::<6>(first), x86::_mm512_srli_epi32::<6>(second)],
+        ];
+        for quad in 0..QUADS {
+            let [first, second] = fields[quad];
+            let weights = [x86::_mm512_and_si512(first, mask), x86::_mm512_and_si512(second, mask)];
+            for t in 0..T {
+                let x = broadcast(x[quad][t]);
+                for half in 0..2 {
+                    let total = &mut totals[t][half][quad % SUMS];
+                    *total = x86::_mm512_dpbusd_epi32(*total, weights[half], x);
+                }
+            }
+        }
+    }
+    for (sums, totals) in sums.iter_mut().zip(totals) {
+        for (sums, totals) in sums.as_chunks_mut::<LANES>().0.iter_mut().zip(totals) {
+            // SAFETY: `sums` has sixteen elements.
+            unsafe {
+                let mut total = x86::_mm512_loadu_si512(sums.as_ptr().cast());
+                for part in totals {
+                    total = x86::_mm512_add_epi32(total, part);
+                }
+                x86::_mm512_storeu_si512(sums.as_mut_ptr().cast(), total);
+            }
+        }
+    }
+}
+
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn unpack(tile: &Tile, out: &mut UnpackedTile) {
     let mask = x86::_mm512_set1_epi8(3);
@@ -187,25 +261,40 @@ fn unpack(tile: &Tile, out: &mut UnpackedTile) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn dot_nibbles(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
+fn dot_nibbles<const T: usize, const SUMS: usize>(
+    tiles: &[NibbleTile],
+    x: &[WideQuad],
+    sums: &mut [NibbleSums],
+) {
+    let Some(sums) = sums.first_chunk_mut::<T>() else { return };
     let zero = x86::_mm512_setzero_si512();
     let mask = x86::_mm512_set1_epi8(15);
-    // Columns 0 to 3 and 4 to 7 of a tile apart, to hide the latency of the products.
-    let (mut high, mut low) = ([zero; 2], [zero; 2]);
-    for (tile, x) in tiles.iter().zip(x.as_chunks::<2>().0) {
+    // With two, columns 0 to 3 and 4 to 7 of a tile apart, to hide the latency of the products.
+    let (mut high, mut low) = ([[zero; SUMS]; T], [[zero; SUMS]; T]);
+    for (tile, x) in tiles.iter().zip(x.as_chunks::<T>().0.as_chunks::<2>().0) {
         fetch_ahead(tile.0.as_ptr());
         let packed = load(&tile.0);
         let halves = [packed, x86::_mm512_srli_epi32::<4>(packed)];
-        for (i, half) in halves.into_iter().enumerate() {
-            let half = x86::_mm512_and_si512(half, mask);
-            high[i] = x86::_mm512_dpbusd_epi32(high[i], half, broadcast(x[i].high));
-            low[i] = x86::_mm512_dpbusd_epi32(low[i], half, broadcast(x[i].low));
+        for i in 0..2 {
+            let half = x86::_mm512_and_si512(halves[i], mask);
+            for t in 0..T {
+                let (high, low) = (&mut high[t][i % SUMS], &mut low[t][i % SUMS]);
+                *high = x86::_mm512_dpbusd_epi32(*high, half, broadcast(x[i][t].high));
+                *low = x86::_mm512_dpbusd_epi32(*low, half, broadcast(x[i][t].low));
+            }
         }
     }
-    // SAFETY: both have sixteen elements.
-    unsafe {
-        x86::_mm512_storeu_si512(sums.high.as_mut_ptr().cast(), x86::_mm512_add_epi32(high[0], high[1]));
-        x86::_mm512_storeu_si512(sums.low.as_mut_ptr().cast(), x86::_mm512_add_epi32(low[0], low[1]));
+    for t in 0..T {
+        let (mut total_high, mut total_low) = (zero, zero);
+        for i in 0..SUMS {
+            total_high = x86::_mm512_add_epi32(total_high, high[t][i]);
+            total_low = x86::_mm512_add_epi32(total_low, low[t][i]);
+        }
+        // SAFETY: both have sixteen elements.
+        unsafe {
+            x86::_mm512_storeu_si512(sums[t].high.as_mut_ptr().cast(), total_high);
+            x86::_mm512_storeu_si512(sums[t].low.as_mut_ptr().cast(), total_low);
+        }
     }
 }
 

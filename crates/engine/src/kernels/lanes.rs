@@ -43,6 +43,8 @@ pub(super) trait Simd: Copy {
 
     /// Adds the dot products of 32 packed rows, as codes 0, 1, 2, with one row of activations.
     fn dot_tiles(self, tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]);
+    /// The same with each of two to eight rows of activations: adds to `sums[t]` for row `t`; x: `[columns / 4, rows]`.
+    fn dot_few(self, tiles: &[Tile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]);
     /// Spreads a tile into one byte a code.
     fn unpack(self, tile: &Tile, out: &mut UnpackedTile);
     /// Adds to `sums[t][n]` the dot products of the 32 rows of `tiles[n]` with token `t` of a block of at most six tokens;
@@ -53,8 +55,9 @@ pub(super) trait Simd: Copy {
         x: &[Quad],
         sums: &mut [[[i32; TILE_ROWS]; N]],
     );
-    /// Sums of half codes times half activations, for sixteen rows; x: `[columns / 4]`.
-    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums);
+    /// Sums of half codes times half activations, of sixteen rows with each of one to eight rows of activations; x:
+    /// `[columns / 4, rows]`.
+    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut [NibbleSums]);
     /// Asks for what follows `line` in a stream that is read from the beginning to the end.
     fn fetch_ahead(self, line: *const u8);
     /// Asks for the cache line of `target`, which will be read.

@@ -38,8 +38,8 @@ pub(crate) use attention::{Attention, BLOCK, CacheType, HeadShape, MAX_HEAD_DIM,
 pub(crate) use disjoint::fill_in_parallel;
 pub use isa::Isa;
 pub(crate) use lm_head::{
-    EncodedRows, Encoding, Int4Matrix, Int8Matrix, Request, RowOf, Select, ShortCopy, Wide, candidate_logits,
-    int8_logits, logits,
+    EncodedRows, Encoding, Int4Matrix, Int8Matrix, Request, RowOf, Select, ShortCopy, Unknown, Wide,
+    candidate_logits, int8_logits, logits,
 };
 pub(crate) use norm::{PaddedVector, norm};
 pub(crate) use quantize::{Activations, norm_quantize};

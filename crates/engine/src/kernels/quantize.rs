@@ -6,7 +6,7 @@ use super::isa::Kernel;
 use super::lanes::{LANES, Simd, largest};
 use super::norm::{PaddedVector, inverse_rms, normed};
 use super::rows::{PADDING, Rows};
-use super::ternary::{BLOCK_TOKENS, Quad};
+use super::ternary::{BLOCK_TOKENS, FEW_TOKENS, Quad};
 use crate::memory::{Buffer, OutOfMemory};
 use crate::pool::Pool;
 
@@ -16,7 +16,7 @@ const SMALLEST_ABSMAX: f32 = 1e-5;
 /// `[rows, columns]` of int8 codes; a value is `code * scale` of its row. Columns beyond the last are zero.
 ///
 /// Rows lie side by side in blocks, four columns of one, then the same four of the next: a product reads them in one stream.
-/// The last block is as wide as rows are left.
+/// The last block is as wide as rows are left; a few rows are one block.
 #[derive(Debug)]
 pub(crate) struct Activations {
     codes: Buffer<Quad>,
@@ -69,16 +69,16 @@ impl Activations {
 
     /// Codes of the `index`-th block of rows: `[columns / 4, rows of the block]`.
     pub(super) fn block(&self, index: usize) -> &[Quad] {
-        let first = index * BLOCK_TOKENS;
-        let end = self.rows.min(first + BLOCK_TOKENS);
+        let first = index * self.block_rows();
+        let end = self.rows.min(first + self.block_rows());
         &self.codes[first * self.row_quads..end * self.row_quads]
     }
 
     /// The codes of one row.
     #[must_use]
     pub(crate) fn codes(&self, row: usize) -> Vec<i8> {
-        let block = self.block(row / BLOCK_TOKENS);
-        let quads = block.iter().skip(row % BLOCK_TOKENS).step_by(block.len() / self.row_quads);
+        let block = self.block(row / self.block_rows());
+        let quads = block.iter().skip(row % self.block_rows()).step_by(block.len() / self.row_quads);
         quads.flatten().copied().take(self.columns).collect()
     }
 
@@ -101,8 +101,13 @@ impl Activations {
 
     /// Where the first quad of a row is, and how many rows lie side by side there.
     fn place(&self, row: usize) -> (usize, usize) {
-        let first = row - row % BLOCK_TOKENS;
-        (first * self.row_quads + row % BLOCK_TOKENS, BLOCK_TOKENS.min(self.rows - first))
+        let first = row - row % self.block_rows();
+        (first * self.row_quads + row - first, self.block_rows().min(self.rows - first))
+    }
+
+    /// Rows of all blocks but the last.
+    fn block_rows(&self) -> usize {
+        if self.rows <= FEW_TOKENS { FEW_TOKENS } else { BLOCK_TOKENS }
     }
 }
 
@@ -124,17 +129,16 @@ pub(crate) fn norm_quantize(
     assert_eq!((x.columns(), weight.0.len()), (out.columns, x.stride()), "shapes of the norm");
     assert!(x.rows() <= out.factors.len(), "room for the activations");
     out.rows = x.rows();
-    let (rows, block_quads) = (out.rows, BLOCK_TOKENS * out.row_quads);
+    let (rows, block_rows) = (out.rows, out.block_rows());
     let codes = Disjoint::new(&mut out.codes[..rows * out.row_quads]);
     let factors = Disjoint::new(&mut out.factors[..rows]);
-    pool.run(rows.div_ceil(BLOCK_TOKENS), |block| {
-        let first = block * BLOCK_TOKENS;
-        let end = rows.min(first + BLOCK_TOKENS);
-        let start = block * block_quads;
+    pool.run(rows.div_ceil(block_rows), |block| {
+        let first = block * block_rows;
+        let end = rows.min(first + block_rows);
         // SAFETY: a block of rows is one piece.
         #[expect(unsafe_code, reason = "blocks of rows are quantized in parallel")]
         let (codes, factors) =
-            unsafe { (codes.part(start..start + (end - first) * out.row_quads), factors.part(first..end)) };
+            unsafe { (codes.part(first * out.row_quads..end * out.row_quads), factors.part(first..end)) };
         for (token, factor) in factors.iter_mut().enumerate() {
             let x = x.padded(first + token);
             *factor = isa.run(NormQuantize {

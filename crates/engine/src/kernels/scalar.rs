@@ -105,6 +105,20 @@ impl Simd for Scalar {
         }
     }
 
+    fn dot_few(self, tiles: &[Tile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
+        let tokens = sums.len();
+        for (tile, x) in tiles.iter().zip(x.chunks(QUADS * tokens)) {
+            for (token, sums) in sums.iter_mut().enumerate() {
+                for (row, sum) in sums.iter_mut().enumerate() {
+                    for column in 0..TILE_COLUMNS {
+                        let x = x[column / 4 * tokens + token][column % 4];
+                        *sum += i32::from(tile.code(row, column)) * i32::from(x);
+                    }
+                }
+            }
+        }
+    }
+
     fn unpack(self, tile: &Tile, out: &mut UnpackedTile) {
         for row in 0..TILE_ROWS {
             for column in 0..TILE_COLUMNS {
@@ -135,14 +149,18 @@ impl Simd for Scalar {
         }
     }
 
-    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
-        *sums = NibbleSums::default();
-        for (tile, x) in tiles.iter().zip(x.as_chunks::<{ NIBBLE_COLUMNS / 4 }>().0) {
-            for row in 0..LANES {
-                for column in 0..NIBBLE_COLUMNS {
-                    let (nibble, x) = (i32::from(tile.nibble(row, column)), x[column / 4]);
-                    sums.high[row] += nibble * i32::from(x.high[column % 4]);
-                    sums.low[row] += nibble * i32::from(x.low[column % 4]);
+    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut [NibbleSums]) {
+        let tokens = sums.len();
+        sums.fill(NibbleSums::default());
+        for (tile, x) in tiles.iter().zip(x.chunks(NIBBLE_COLUMNS / 4 * tokens)) {
+            for (token, sums) in sums.iter_mut().enumerate() {
+                for row in 0..LANES {
+                    for column in 0..NIBBLE_COLUMNS {
+                        let nibble = i32::from(tile.nibble(row, column));
+                        let x = x[column / 4 * tokens + token];
+                        sums.high[row] += nibble * i32::from(x.high[column % 4]);
+                        sums.low[row] += nibble * i32::from(x.low[column % 4]);
+                    }
                 }
             }
         }

@@ -4,13 +4,12 @@
 //! that nothing is allocated. Bytes in the file may change or vanish while the engine runs; what is read is treated like any
 //! numbers, and what cannot be read is an error.
 
-use std::ops::Range;
-
 use super::weights::LoadError;
 use crate::checkpoint::{StoredTensor, Tensor};
 use crate::gguf::TensorType;
-use crate::kernels::{EncodedRows, Encoding, Isa, RowOf, Rows, candidate_logits, fill_in_parallel, logits};
-use crate::logits::Candidate;
+use crate::kernels::{
+    EncodedRows, Encoding, Isa, RowOf, Rows, Unknown, candidate_logits, fill_in_parallel, logits,
+};
 use crate::memory::{Buffer, OutOfMemory};
 use crate::pool::Pool;
 use crate::quant::{FloatRows, QuantError, decoder};
@@ -91,12 +90,12 @@ impl FloatMatrix {
         }
     }
 
-    /// The logits of some `tokens` of `x`, which is `[tokens, columns]`; out: as many rows of logits.
+    /// The logits of the rows `tokens` of `x`, which is `[tokens, columns]`; out: as many rows of logits.
     pub(super) fn logits(
         &self,
         pool: &mut Pool,
         isa: Isa,
-        (x, tokens): (&Rows, Range<usize>),
+        (x, tokens): (&Rows, &[usize]),
         room: &mut [u8],
         out: &mut [f32],
     ) -> Result<(), QuantError> {
@@ -107,21 +106,21 @@ impl FloatMatrix {
                     let count = self.rows_at_once().min(self.rows - first);
                     let bytes = &mut room[..count * self.row_bytes];
                     read_rows(pool, stored.tensor(), self.row_bytes, bytes, |row| first + row)?;
-                    logits(pool, isa, self.view(bytes), (x, tokens.clone()), first, out);
+                    logits(pool, isa, self.view(bytes), (x, tokens), first, out);
                 }
             }
         }
         Ok(())
     }
 
-    /// Computes the logits of candidates; x: a padded row.
+    /// Computes the logits of candidates, which are sorted by id, of any rows of `x`.
     pub(super) fn candidate_logits(
         &self,
         pool: &mut Pool,
         isa: Isa,
-        x: &[f32],
+        x: &Rows,
         room: &mut [u8],
-        candidates: &mut [Candidate],
+        candidates: &mut [Unknown],
     ) -> Result<(), QuantError> {
         match &self.storage {
             Storage::Memory(bytes) => {
@@ -240,10 +239,11 @@ mod tests {
             let most = if columns > 100_000 { 2 } else { 19 };
             let x = states(most, columns);
             for tokens in [0..1, 0..most, 1..most, 0..16.min(most)] {
+                let tokens: Vec<usize> = tokens.collect();
                 for isa in Isa::available() {
                     let [expected, found] = [(&in_memory, 1), (&in_file, 3)].map(|(matrix, threads)| {
                         let mut out = vec![f32::NAN; tokens.len() * ROWS];
-                        let x = (&x, tokens.clone());
+                        let x = (&x, &tokens[..]);
                         matrix.logits(&mut pool(threads), isa, x, &mut room, &mut out).unwrap();
                         out
                     });
@@ -252,13 +252,17 @@ mod tests {
 
                     let ids = [0, 1, 2, 5, 9, 10, 36];
                     for (matrix, threads) in [(&in_memory, 1), (&in_file, 3)] {
-                        let mut candidates = ids.map(|id| Candidate { id, logit: 0.0 });
-                        let state = x.padded(tokens.start);
+                        let candidates = ids.iter().flat_map(|&id| {
+                            tokens.iter().enumerate().map(move |(at, &token)| (Unknown::new(id, token), at))
+                        });
+                        let (mut candidates, at): (Vec<_>, Vec<_>) = candidates.unzip();
                         matrix
-                            .candidate_logits(&mut pool(threads), isa, state, &mut room, &mut candidates)
+                            .candidate_logits(&mut pool(threads), isa, &x, &mut room, &mut candidates)
                             .unwrap();
-                        let logits = candidates.map(|candidate| candidate.logit);
-                        assert!(logits == ids.map(|id| expected[id as usize]), "{columns} columns, {isa}");
+                        for (candidate, at) in candidates.iter().zip(at) {
+                            let expected = expected[at * ROWS + candidate.id as usize];
+                            assert!(candidate.logit == expected, "{columns} columns, {isa}");
+                        }
                     }
                 }
             }

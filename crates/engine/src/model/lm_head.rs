@@ -1,7 +1,5 @@
 //! The two ends of the model, which are often one matrix: the token embedding and `lm_head`, which makes logits of the last states.
 
-use std::ops::Range;
-
 use super::float_matrix::FloatMatrix;
 use super::weights::LoadError;
 use crate::checkpoint::{Checkpoint, Hyperparameters};
@@ -50,7 +48,7 @@ enum ShorterCopy {
 #[derive(Debug)]
 pub(super) struct Scratch {
     pub(super) select: Select,
-    wide: Vec<Wide>,
+    wide: Wide,
     /// Rows that were read from the file.
     rows: Buffer<u8>,
 }
@@ -90,7 +88,7 @@ impl LmHead {
             ShorterCopy::Instead(_) => Buffer::zeroed(0)?,
             _ => self.exact().room()?,
         };
-        Ok(Scratch { select: Select::default(), wide: Vec::new(), rows })
+        Ok(Scratch { select: Select::default(), wide: Wide::default(), rows })
     }
 
     /// The embedding of a token.
@@ -98,12 +96,12 @@ impl LmHead {
         self.embedding.read(token, out)
     }
 
-    /// All logits of some `tokens` of `x`, which is `[tokens, hidden]`; out: `[tokens, vocabulary]`.
+    /// All logits of the rows `tokens` of `x`, which is `[rows, hidden]`; out: `[tokens, vocabulary]`.
     pub(super) fn logits(
         &self,
         pool: &mut Pool,
         isa: Isa,
-        x: (&Rows, Range<usize>),
+        x: (&Rows, &[usize]),
         scratch: &mut Scratch,
         out: &mut [f32],
     ) -> Result<(), QuantError> {
@@ -125,21 +123,19 @@ impl LmHead {
         scratch: &mut Scratch,
     ) -> Result<bool, QuantError> {
         let copy = match &self.copy {
-            ShorterCopy::None | ShorterCopy::Instead(_) => return Ok(false),
+            ShorterCopy::None | ShorterCopy::Instead(_) => {
+                requests.into_iter().for_each(drop);
+                return Ok(false);
+            }
             ShorterCopy::Search8(copy) => ShortCopy::Int8(copy),
             ShorterCopy::Search4(copy) => ShortCopy::Int4(copy),
         };
         let Scratch { select, rows, .. } = scratch;
-        let mut compute = |pool: &mut Pool, select: &mut Select| {
-            select.unknown().try_for_each(|(state, candidates)| {
-                self.exact().candidate_logits(pool, isa, states.padded(state), rows, candidates)
-            })
-        };
         select.start(pool, isa, copy, states, requests);
-        compute(pool, select)?;
-        select.narrow();
-        compute(pool, select)?;
-        select.finish();
+        self.exact().candidate_logits(pool, isa, states, rows, select.unknown())?;
+        select.narrow(pool);
+        self.exact().candidate_logits(pool, isa, states, rows, select.unknown())?;
+        select.finish(pool);
         Ok(true)
     }
 

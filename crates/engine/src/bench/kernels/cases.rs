@@ -57,10 +57,13 @@ const fn floors(avx2: f64, avxvnni: f64, avx512: f64) -> Floors {
 
 /// All, in the order of a forward pass. The ratios are about two fifths of those that an Intel Xeon with all instruction
 /// sets has reached, less where memory has a say; storing keys and values is not vector code yet.
-pub const ALL: [fn(&mut Pool) -> Made; 12] = [
+pub const ALL: [fn(&mut Pool) -> Made; 17] = [
     |_| norm_and_quantize("norm and quantize, 1 row", 1, floors(6.0, 6.0, 6.0)),
     |_| norm_and_quantize("norm and quantize, 128 rows", 128, floors(10.0, 10.0, 10.0)),
     |pool| product("product, 1 row", pool, 1, QKV, floors(10.0, 12.0, 15.0)),
+    |pool| product("product, 2 rows", pool, 2, QKV, floors(12.0, 15.0, 20.0)),
+    |pool| product("product, 4 rows", pool, 4, QKV, floors(15.0, 18.0, 30.0)),
+    |pool| product("product, 8 rows", pool, 8, QKV, floors(15.0, 20.0, 40.0)),
     |pool| product("product, 12 rows", pool, 12, OUTPUTS, floors(19.0, 24.0, 50.0)),
     |pool| product("product, 128 rows", pool, 128, OUTPUTS, floors(24.0, 32.0, 60.0)),
     |pool| gated("gated product, 1 row", pool, 1, QKV, floors(10.0, 12.0, 15.0)),
@@ -76,7 +79,9 @@ pub const ALL: [fn(&mut Pool) -> Made; 12] = [
         )
     },
     |_| all_logits("lm_head, all logits", floors(6.0, 8.0, 20.0)),
-    |pool| search("lm_head, search of the best 40", pool, floors(8.0, 8.0, 9.0)),
+    |pool| search("lm_head, search of the best 40", pool, 1, floors(8.0, 8.0, 9.0)),
+    |pool| search("lm_head, search for 4 rows", pool, 4, floors(8.0, 10.0, 12.0)),
+    |pool| search("lm_head, search for 8 rows", pool, 8, floors(8.0, 10.0, 12.0)),
 ];
 
 /// Reproducible noise.
@@ -203,14 +208,15 @@ fn all_logits(name: &'static str, floors: Floors) -> Made {
     let work = size_of_val(&*values) as f64;
     let run = Box::new(move |pool: &mut Pool, isa| {
         let rows = EncodedRows::new(bytemuck::cast_slice(&values), HIDDEN, Encoding::F16);
-        logits(pool, isa, rows, (&x, 0..1), 0, &mut out);
+        logits(pool, isa, rows, (&x, &[0]), 0, &mut out);
     });
     Ok(Case { name, work, unit: "GB/s", floors, run })
 }
 
-fn search(name: &'static str, pool: &mut Pool, floors: Floors) -> Made {
-    let mut search = LmHeadSearch::new(pool, Isa::best(), VOCABULARY, HIDDEN)?;
-    let work = search.bytes() as f64;
+fn search(name: &'static str, pool: &mut Pool, states: usize, floors: Floors) -> Made {
+    let mut search = LmHeadSearch::new(pool, Isa::best(), [VOCABULARY, HIDDEN], states)?;
+    // What one row after the other would read.
+    let work = (search.bytes() * states) as f64;
     let run = Box::new(move |pool: &mut Pool, isa| {
         assert!(search.top(pool, isa, 40).is_some(), "the search must be what is measured");
     });

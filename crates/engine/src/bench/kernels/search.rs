@@ -10,7 +10,7 @@ use crate::logits::Demand;
 use crate::memory::OutOfMemory;
 use crate::pool::Pool;
 
-/// An exact `lm_head` of noise with its copy, and a row of states.
+/// An exact `lm_head` of noise with its copy, and some rows of states.
 #[derive(Debug)]
 pub struct LmHeadSearch {
     exact: Vec<f16>,
@@ -21,8 +21,13 @@ pub struct LmHeadSearch {
 }
 
 impl LmHeadSearch {
-    /// With so many rows and columns.
-    pub fn new(pool: &mut Pool, isa: Isa, rows: usize, columns: usize) -> Result<Self, OutOfMemory> {
+    /// With so many rows, columns and rows of states.
+    pub fn new(
+        pool: &mut Pool,
+        isa: Isa,
+        [rows, columns]: [usize; 2],
+        states: usize,
+    ) -> Result<Self, OutOfMemory> {
         let mut noise = Noise(7);
         let exact: Vec<f16> = (0..rows * columns).map(|_| f16::from_f32(noise.float())).collect();
         let copy = Int8Matrix::round(pool, isa, [rows, columns], |first, out: &mut [f32]| {
@@ -31,16 +36,18 @@ impl LmHeadSearch {
             }
             Ok::<_, OutOfMemory>(())
         })?;
-        let states = noise.rows(1, columns)?;
+        let states = noise.rows(states, columns)?;
         Ok(Self { exact, copy, states, select: Select::default(), noise })
     }
 
-    /// Another row of states.
-    pub fn change_state(&mut self) {
-        self.states.row_mut(0).fill_with(|| self.noise.float());
+    /// Other states.
+    pub fn change_states(&mut self) {
+        for row in 0..self.states.rows() {
+            self.states.row_mut(row).fill_with(|| self.noise.float());
+        }
     }
 
-    /// Finds the greatest so many logits. How many candidates are left, if it is worth a search.
+    /// Finds the greatest so many logits for each row of states. How many candidates are left, if all are worth a search.
     pub fn top(&mut self, pool: &mut Pool, isa: Isa, count: usize) -> Option<usize> {
         self.search(pool, isa, Demand::Top(count))
     }
@@ -59,18 +66,13 @@ impl LmHeadSearch {
     fn search(&mut self, pool: &mut Pool, isa: Isa, demand: Demand) -> Option<usize> {
         let Self { exact, copy, states, select, .. } = self;
         let rows = EncodedRows::new(bytemuck::cast_slice(exact), states.columns(), Encoding::F16);
-        let compute = |pool: &mut Pool, select: &mut Select| {
-            for (state, candidates) in select.unknown() {
-                candidate_logits(pool, isa, rows, RowOf::Id, states.padded(state), candidates);
-            }
-        };
         // A token that penalties change, and one that there is not.
-        let touched = [7, 4_000_000_000];
-        select.start(pool, isa, ShortCopy::Int8(copy), states, [Request { state: 0, demand, touched }]);
-        compute(pool, select);
-        select.narrow();
-        compute(pool, select);
-        select.finish();
-        select.found(0).map(<[_]>::len)
+        let request = |state| Request { state, demand, touched: [7, 4_000_000_000] };
+        select.start(pool, isa, ShortCopy::Int8(copy), states, (0..states.rows()).map(request));
+        candidate_logits(pool, isa, rows, RowOf::Id, states, select.unknown());
+        select.narrow(pool);
+        candidate_logits(pool, isa, rows, RowOf::Id, states, select.unknown());
+        select.finish(pool);
+        (0..states.rows()).map(|request| select.found(request).map(<[_]>::len)).sum()
     }
 }

@@ -12,6 +12,12 @@ macro_rules! products {
             }
 
             #[inline(always)]
+            fn dot_few<const T: usize>(self, tiles: &[Tile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
+                // SAFETY: as above.
+                unsafe { dot_few::<T>(tiles, x, sums) }
+            }
+
+            #[inline(always)]
             fn dot_unpacked<const N: usize, const T: usize>(
                 self,
                 tiles: [&[UnpackedTile]; N],
@@ -23,9 +29,14 @@ macro_rules! products {
             }
 
             #[inline(always)]
-            fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
+            fn dot_nibbles<const T: usize>(
+                self,
+                tiles: &[NibbleTile],
+                x: &[WideQuad],
+                sums: &mut [NibbleSums],
+            ) {
                 // SAFETY: as above.
-                unsafe { dot_nibbles(tiles, x, sums) }
+                unsafe { dot_nibbles::<T>(tiles, x, sums) }
             }
 
             #[inline(always)]
@@ -47,10 +58,10 @@ use half::f16;
 
 use super::isa::Kernel;
 use super::lanes::{LANES, Simd, multiply_floats};
-use super::lm_head::{NibbleSums, NibbleTile, WideQuad};
+use super::lm_head::{NibbleSums, NibbleTile, WIDE_ROWS, WideQuad};
 use super::operations::operations;
 use super::prefetch::fetch_ahead;
-use super::ternary::{BLOCK_TOKENS, QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
+use super::ternary::{BLOCK_TOKENS, FEW_TOKENS, QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 use vnni::Vnni;
 use words::Words;
 
@@ -64,6 +75,8 @@ pub(super) type AvxVnni = Ymm<Vnni>;
 /// The int8 products, for which there are other instructions with AVX-VNNI: see [`Simd`].
 pub(super) trait Products: Copy {
     fn dot_tiles(self, tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]);
+    /// For `T` tokens.
+    fn dot_few<const T: usize>(self, tiles: &[Tile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]);
     /// For a block of `T` tokens.
     fn dot_unpacked<const N: usize, const T: usize>(
         self,
@@ -71,7 +84,8 @@ pub(super) trait Products: Copy {
         x: &[Quad],
         sums: &mut [[[i32; TILE_ROWS]; N]],
     );
-    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums);
+    /// For `T` rows of activations.
+    fn dot_nibbles<const T: usize>(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut [NibbleSums]);
     fn multiply_registers(self, rounds: usize) -> u64;
 }
 
@@ -188,6 +202,18 @@ impl<P: Products> Simd for Ymm<P> {
         self.0.dot_tiles(tiles, x, sums);
     }
 
+    fn dot_few(self, tiles: &[Tile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
+        match sums.len() {
+            2 => self.0.dot_few::<2>(tiles, x, sums),
+            3 => self.0.dot_few::<3>(tiles, x, sums),
+            4 => self.0.dot_few::<4>(tiles, x, sums),
+            5 => self.0.dot_few::<5>(tiles, x, sums),
+            6 => self.0.dot_few::<6>(tiles, x, sums),
+            7 => self.0.dot_few::<7>(tiles, x, sums),
+            _ => self.0.dot_few::<FEW_TOKENS>(tiles, x, sums),
+        }
+    }
+
     fn dot_unpacked<const N: usize>(
         self,
         tiles: [&[UnpackedTile]; N],
@@ -204,9 +230,17 @@ impl<P: Products> Simd for Ymm<P> {
         }
     }
 
-    #[inline(always)]
-    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
-        self.0.dot_nibbles(tiles, x, sums);
+    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut [NibbleSums]) {
+        match sums.len() {
+            1 => self.0.dot_nibbles::<1>(tiles, x, sums),
+            2 => self.0.dot_nibbles::<2>(tiles, x, sums),
+            3 => self.0.dot_nibbles::<3>(tiles, x, sums),
+            4 => self.0.dot_nibbles::<4>(tiles, x, sums),
+            5 => self.0.dot_nibbles::<5>(tiles, x, sums),
+            6 => self.0.dot_nibbles::<6>(tiles, x, sums),
+            7 => self.0.dot_nibbles::<7>(tiles, x, sums),
+            _ => self.0.dot_nibbles::<WIDE_ROWS>(tiles, x, sums),
+        }
     }
 
     #[inline(always)]
@@ -270,6 +304,26 @@ fn load(half: &[u8; 64], part: usize) -> __m256i {
     unsafe { x86::_mm256_loadu_si256(bytes.as_ptr().cast()) }
 }
 
+/// The codes of one of four columns of packed ones, a byte each.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn field(packed: __m256i, quad: usize) -> __m256i {
+    let shifted = match quad {
+        0 => packed,
+        1 => x86::_mm256_srli_epi16::<2>(packed),
+        2 => x86::_mm256_srli_epi16::<4>(packed),
+        _ => x86::_mm256_srli_epi16::<6>(packed),
+    };
+    x86::_mm256_and_si256(shifted, x86::_mm256_set1_epi8(0b11))
+}
+
+/// With `P` of the two registers of rows of a tile of half codes and `H` of the two halves of activations at a time: the first part and
+/// the first half of each pass.
+#[inline]
+fn nibble_passes<const P: usize, const H: usize>() -> impl Iterator<Item = (usize, usize)> {
+    (0..2).step_by(P).flat_map(|part| (0..2).step_by(H).map(move |half| (part, half)))
+}
+
 /// The columns of unpacked tiles in fours: rows 0 to 15 and rows 16 to 31.
 #[inline]
 fn quads(tiles: &[UnpackedTile]) -> &[[[u8; 64]; 2]] {
@@ -279,22 +333,13 @@ fn quads(tiles: &[UnpackedTile]) -> &[[[u8; 64]; 2]] {
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn unpack(tile: &Tile, out: &mut UnpackedTile) {
-    let mask = x86::_mm256_set1_epi8(3);
     for (half, packed) in tile.halves().into_iter().enumerate() {
         for part in 0..2 {
             let packed = load(packed, part);
-            let fields = [
-                packed,
-                x86::_mm256_srli_epi16::<2>(packed),
-                x86::_mm256_srli_epi16::<4>(packed),
-                x86::_mm256_srli_epi16::<6>(packed),
-            ];
-            for (quad, field) in fields.into_iter().enumerate() {
+            for quad in 0..QUADS {
                 let out = &mut out.half_mut(quad, half).as_chunks_mut::<32>().0[part];
                 // SAFETY: the reference is valid for 32 bytes.
-                unsafe {
-                    x86::_mm256_storeu_si256(out.as_mut_ptr().cast(), x86::_mm256_and_si256(field, mask));
-                };
+                unsafe { x86::_mm256_storeu_si256(out.as_mut_ptr().cast(), field(packed, quad)) };
             }
         }
     }

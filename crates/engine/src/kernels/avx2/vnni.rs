@@ -2,7 +2,7 @@
 
 use std::arch::x86_64 as x86;
 
-use super::{PARTS, PEAK_SUMS, ROWS, add, broadcast, load, peak_sums, quads};
+use super::{PARTS, PEAK_SUMS, ROWS, add, broadcast, field, load, nibble_passes, peak_sums, quads};
 use crate::kernels::lm_head::{NibbleSums, NibbleTile, WideQuad};
 use crate::kernels::prefetch::fetch_ahead;
 use crate::kernels::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
@@ -10,6 +10,11 @@ use crate::kernels::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 /// Proof that this CPU has AVX2 and AVX-VNNI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::kernels) struct Vnni(pub(super) ());
+
+/// Tiles that are multiplied by a few tokens one part after the other: 2 KiB.
+const FEW_RUN: usize = 16;
+/// Tiles of half codes that are multiplied one part after the other: 2 KiB as well.
+const NIBBLE_RUN: usize = 32;
 
 products!(Vnni);
 
@@ -42,28 +47,120 @@ fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
     }
 }
 
+/// As many registers of rows at a time as make about twelve sums, for the latency of the product; a tile stays in the first-level
+/// cache meanwhile.
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-fn dot_nibbles(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
-    let zero = x86::_mm256_setzero_si256();
-    let mask = x86::_mm256_set1_epi8(15);
-    // Columns 0 to 3 and 4 to 7 of a tile apart, to hide the latency of the products.
-    let (mut high, mut low) = ([[zero; 2]; 2], [[zero; 2]; 2]);
-    for (tile, x) in tiles.iter().zip(x.as_chunks::<2>().0) {
-        fetch_ahead(tile.0.as_ptr());
-        for part in 0..2 {
-            let packed = load(&tile.0, part);
-            let halves = [packed, x86::_mm256_srli_epi16::<4>(packed)];
-            for i in 0..2 {
-                let half = x86::_mm256_and_si256(halves[i], mask);
-                high[i][part] = x86::_mm256_dpbusd_avx_epi32(high[i][part], half, broadcast(x[i].high));
-                low[i][part] = x86::_mm256_dpbusd_avx_epi32(low[i][part], half, broadcast(x[i].low));
+fn dot_few<const T: usize>(tiles: &[Tile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
+    let Some(sums) = sums.first_chunk_mut::<T>() else { return };
+    let x = x.as_chunks::<T>().0.as_chunks::<QUADS>().0;
+    for (tiles, x) in tiles.chunks(FEW_RUN).zip(x.chunks(FEW_RUN)) {
+        match T {
+            ..=3 => few_of_run::<4, T>(tiles, x, sums),
+            4..=6 => few_of_run::<2, T>(tiles, x, sums),
+            _ => few_of_run::<1, T>(tiles, x, sums),
+        }
+    }
+}
+
+/// A run of tiles, `P` registers of rows at a time.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+fn few_of_run<const P: usize, const T: usize>(
+    tiles: &[Tile],
+    x: &[[[Quad; T]; QUADS]],
+    sums: &mut [[i32; TILE_ROWS]; T],
+) {
+    for first in (0..PARTS).step_by(P) {
+        let mut totals = [[x86::_mm256_setzero_si256(); P]; T];
+        for (tile, x) in tiles.iter().zip(x) {
+            let halves = tile.halves();
+            if first == 0 {
+                for half in halves {
+                    fetch_ahead(half.as_ptr());
+                }
+            }
+            for quad in 0..QUADS {
+                let mut weights = [x86::_mm256_setzero_si256(); P];
+                for part in 0..P {
+                    let packed = load(halves[(first + part) / 2], (first + part) % 2);
+                    weights[part] = field(packed, quad);
+                }
+                // Loops over constants rather than closures: only they are compiled with these instructions and unrolled.
+                for t in 0..T {
+                    let x = broadcast(x[quad][t]);
+                    for part in 0..P {
+                        totals[t][part] = x86::_mm256_dpbusd_avx_epi32(totals[t][part], weights[part], x);
+                    }
+                }
+            }
+        }
+        for t in 0..T {
+            for part in 0..P {
+                add(totals[t][part], &mut sums[t][(first + part) * ROWS..]);
             }
         }
     }
-    *sums = NibbleSums::default();
-    for part in 0..2 {
-        add(x86::_mm256_add_epi32(high[0][part], high[1][part]), &mut sums.high[part * ROWS..]);
-        add(x86::_mm256_add_epi32(low[0][part], low[1][part]), &mut sums.low[part * ROWS..]);
+}
+
+/// Few rows of activations share the codes of sixteen rows, more those of eight, and many one half of the activations at a time: so
+/// many sums leave registers for the codes. A single row's are kept in two parts, for the latency of the product.
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+fn dot_nibbles<const T: usize>(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut [NibbleSums]) {
+    let Some(sums) = sums.first_chunk_mut::<T>() else { return };
+    sums.fill(NibbleSums::default());
+    let x = x.as_chunks::<T>().0.as_chunks::<2>().0;
+    for (tiles, x) in tiles.chunks(NIBBLE_RUN).zip(x.chunks(NIBBLE_RUN)) {
+        match T {
+            1 => nibbles_of_run::<2, 2, 2, T>(tiles, x, sums),
+            2 => nibbles_of_run::<2, 2, 1, T>(tiles, x, sums),
+            3..=4 => nibbles_of_run::<1, 2, 1, T>(tiles, x, sums),
+            _ => nibbles_of_run::<1, 1, 1, T>(tiles, x, sums),
+        }
+    }
+}
+
+/// A run of tiles, `P` registers of rows and `H` halves of the activations at a time, in `SUMS` parts.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+fn nibbles_of_run<const P: usize, const H: usize, const SUMS: usize, const T: usize>(
+    tiles: &[NibbleTile],
+    x: &[[[WideQuad; T]; 2]],
+    sums: &mut [NibbleSums; T],
+) {
+    let mask = x86::_mm256_set1_epi8(15);
+    for (part, half) in nibble_passes::<P, H>() {
+        let mut totals = [[[[x86::_mm256_setzero_si256(); SUMS]; H]; P]; T];
+        for (tile, x) in tiles.iter().zip(x) {
+            if (part, half) == (0, 0) {
+                fetch_ahead(tile.0.as_ptr());
+            }
+            for i in 0..2 {
+                let mut codes = [x86::_mm256_setzero_si256(); P];
+                for p in 0..P {
+                    let packed = load(&tile.0, part + p);
+                    let shifted = if i == 0 { packed } else { x86::_mm256_srli_epi16::<4>(packed) };
+                    codes[p] = x86::_mm256_and_si256(shifted, mask);
+                }
+                for t in 0..T {
+                    for h in 0..H {
+                        let x = broadcast(x[i][t].half(half + h));
+                        for p in 0..P {
+                            let total = &mut totals[t][p][h][i % SUMS];
+                            *total = x86::_mm256_dpbusd_avx_epi32(*total, codes[p], x);
+                        }
+                    }
+                }
+            }
+        }
+        for t in 0..T {
+            for p in 0..P {
+                for h in 0..H {
+                    for total in totals[t][p][h] {
+                        add(total, &mut sums[t].half_mut(half + h)[(part + p) * ROWS..]);
+                    }
+                }
+            }
+        }
     }
 }
 

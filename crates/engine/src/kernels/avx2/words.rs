@@ -3,7 +3,7 @@
 use std::arch::x86_64 as x86;
 use std::arch::x86_64::__m256i;
 
-use super::{PARTS, PEAK_SUMS, ROWS, add, broadcast, load, peak_sums, quads};
+use super::{PARTS, PEAK_SUMS, ROWS, add, broadcast, field, load, nibble_passes, peak_sums, quads};
 use crate::kernels::lm_head::{NibbleSums, NibbleTile, WideQuad};
 use crate::kernels::prefetch::fetch_ahead;
 use crate::kernels::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
@@ -17,6 +17,8 @@ pub(in crate::kernels) struct Words(pub(super) ());
 const PACKED_RUN: usize = 8;
 /// Quads of unpacked columns whose products fit in 16 bits: each adds 2 · 2 · x, so the sum is in the same range.
 const UNPACKED_RUN: usize = 64;
+/// Tiles of which that many quads are unpacked.
+const FEW_RUN: usize = UNPACKED_RUN / QUADS;
 /// Tiles of half codes whose products fit in 16 bits: each adds 2 · (2 · 15 · 128).
 const NIBBLE_RUN: usize = 4;
 
@@ -67,35 +69,116 @@ fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
     }
 }
 
+/// Few tokens share the weights of sixteen rows at a time, more those of eight: so many sums leave registers for the weights.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn dot_nibbles(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
-    *sums = NibbleSums::default();
-    let mask = x86::_mm256_set1_epi8(15);
-    for (tiles, x) in tiles.chunks(NIBBLE_RUN).zip(x.chunks(NIBBLE_RUN * 2)) {
-        let mut high = [x86::_mm256_setzero_si256(); 2];
-        let mut low = [x86::_mm256_setzero_si256(); 2];
-        for (tile, x) in tiles.iter().zip(x.as_chunks::<2>().0) {
-            fetch_ahead(tile.0.as_ptr());
-            let high_x = [broadcast(x[0].high), broadcast(x[1].high)];
-            let low_x = [broadcast(x[0].low), broadcast(x[1].low)];
-            for part in 0..2 {
-                let packed = load(&tile.0, part);
-                let first = x86::_mm256_and_si256(packed, mask);
-                let second = x86::_mm256_and_si256(x86::_mm256_srli_epi16::<4>(packed), mask);
-                for (total, first_x, second_x) in
-                    [(&mut high[part], high_x[0], high_x[1]), (&mut low[part], low_x[0], low_x[1])]
-                {
-                    let products = x86::_mm256_add_epi16(
-                        x86::_mm256_maddubs_epi16(first, first_x),
-                        x86::_mm256_maddubs_epi16(second, second_x),
-                    );
-                    *total = x86::_mm256_add_epi16(*total, products);
+fn dot_few<const T: usize>(tiles: &[Tile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
+    let Some(sums) = sums.first_chunk_mut::<T>() else { return };
+    let x = x.as_chunks::<T>().0.as_chunks::<QUADS>().0;
+    for (tiles, x) in tiles.chunks(FEW_RUN).zip(x.chunks(FEW_RUN)) {
+        if T <= 4 {
+            few_of_run::<2, T>(tiles, x, sums);
+        } else {
+            few_of_run::<1, T>(tiles, x, sums);
+        }
+    }
+}
+
+/// A run of tiles, `P` registers of rows at a time.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn few_of_run<const P: usize, const T: usize>(
+    tiles: &[Tile],
+    x: &[[[Quad; T]; QUADS]],
+    sums: &mut [[i32; TILE_ROWS]; T],
+) {
+    for first in (0..PARTS).step_by(P) {
+        let mut totals = [[x86::_mm256_setzero_si256(); P]; T];
+        for (tile, x) in tiles.iter().zip(x) {
+            let halves = tile.halves();
+            if first == 0 {
+                for half in halves {
+                    fetch_ahead(half.as_ptr());
+                }
+            }
+            for quad in 0..QUADS {
+                let mut weights = [x86::_mm256_setzero_si256(); P];
+                for part in 0..P {
+                    let packed = load(halves[(first + part) / 2], (first + part) % 2);
+                    weights[part] = field(packed, quad);
+                }
+                // Loops over constants rather than closures: only they are compiled with these instructions and unrolled.
+                for t in 0..T {
+                    let x = broadcast(x[quad][t]);
+                    for part in 0..P {
+                        let products = x86::_mm256_maddubs_epi16(weights[part], x);
+                        totals[t][part] = x86::_mm256_add_epi16(totals[t][part], products);
+                    }
                 }
             }
         }
-        for part in 0..2 {
-            flush::<0>(high[part], &mut sums.high[part * ROWS..]);
-            flush::<0>(low[part], &mut sums.low[part * ROWS..]);
+        for t in 0..T {
+            for part in 0..P {
+                flush::<0>(totals[t][part], &mut sums[t][(first + part) * ROWS..]);
+            }
+        }
+    }
+}
+
+/// Few rows of activations share the codes of sixteen rows, more those of eight, and many one half of the activations at a time: so
+/// many sums leave registers for the codes.
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_nibbles<const T: usize>(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut [NibbleSums]) {
+    let Some(sums) = sums.first_chunk_mut::<T>() else { return };
+    sums.fill(NibbleSums::default());
+    let x = x.as_chunks::<T>().0.as_chunks::<2>().0;
+    for (tiles, x) in tiles.chunks(NIBBLE_RUN).zip(x.chunks(NIBBLE_RUN)) {
+        for tile in tiles {
+            fetch_ahead(tile.0.as_ptr());
+        }
+        match T {
+            ..=2 => nibbles_of_run::<2, 2, T>(tiles, x, sums),
+            3..=4 => nibbles_of_run::<1, 2, T>(tiles, x, sums),
+            _ => nibbles_of_run::<1, 1, T>(tiles, x, sums),
+        }
+    }
+}
+
+/// A run of tiles, `P` registers of rows and `H` halves of the activations at a time.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn nibbles_of_run<const P: usize, const H: usize, const T: usize>(
+    tiles: &[NibbleTile],
+    x: &[[[WideQuad; T]; 2]],
+    sums: &mut [NibbleSums; T],
+) {
+    let mask = x86::_mm256_set1_epi8(15);
+    for (part, half) in nibble_passes::<P, H>() {
+        let mut totals = [[[x86::_mm256_setzero_si256(); H]; P]; T];
+        for (tile, x) in tiles.iter().zip(x) {
+            for i in 0..2 {
+                let mut codes = [x86::_mm256_setzero_si256(); P];
+                for p in 0..P {
+                    let packed = load(&tile.0, part + p);
+                    let shifted = if i == 0 { packed } else { x86::_mm256_srli_epi16::<4>(packed) };
+                    codes[p] = x86::_mm256_and_si256(shifted, mask);
+                }
+                for t in 0..T {
+                    for h in 0..H {
+                        let x = broadcast(x[i][t].half(half + h));
+                        for p in 0..P {
+                            let products = x86::_mm256_maddubs_epi16(codes[p], x);
+                            totals[t][p][h] = x86::_mm256_add_epi16(totals[t][p][h], products);
+                        }
+                    }
+                }
+            }
+        }
+        for t in 0..T {
+            for p in 0..P {
+                for h in 0..H {
+                    flush::<0>(totals[t][p][h], &mut sums[t].half_mut(half + h)[(part + p) * ROWS..]);
+                }
+            }
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Between which numbers logits lie.
 
+use std::ops::Range;
+
 use super::ShortCopy;
 use super::copies::{Group, IntMatrix};
 use super::products::estimates;
-use super::wide::Wide;
+use super::wide::{WIDE_ROWS, Wide, WideRow};
 use crate::kernels::Isa;
 use crate::kernels::disjoint::Disjoint;
 use crate::kernels::isa::Kernel;
@@ -32,8 +34,14 @@ impl Bounds {
     }
 }
 
-/// Bounds of all logits, for each sixteen rows.
-pub(super) fn bound(pool: &mut Pool, isa: Isa, copy: ShortCopy<'_>, x: &Wide, out: &mut Vec<Bounds>) {
+/// Bounds of all logits of each row of `x`, for each sixteen rows of the copy, which is read once.
+pub(super) fn bound<'a>(
+    pool: &mut Pool,
+    isa: Isa,
+    copy: ShortCopy<'_>,
+    x: &Wide,
+    out: impl Iterator<Item = &'a mut Vec<Bounds>>,
+) {
     match copy {
         ShortCopy::Int8(copy) => bound_by(pool, isa, copy, 1.0, x, out),
         ShortCopy::Int4(copy) => {
@@ -43,36 +51,30 @@ pub(super) fn bound(pool: &mut Pool, isa: Isa, copy: ShortCopy<'_>, x: &Wide, ou
 }
 
 /// `spread` is how much of ‖w - ŵ‖‖x‖ may be between `w·x` and `ŵ·x`.
-fn bound_by<const NIBBLES: usize>(
+fn bound_by<'a, const NIBBLES: usize>(
     pool: &mut Pool,
     isa: Isa,
     copy: &IntMatrix<NIBBLES>,
     spread: f64,
     x: &Wide,
-    out: &mut Vec<Bounds>,
+    mut out: impl Iterator<Item = &'a mut Vec<Bounds>>,
 ) {
-    out.resize(copy.groups.len(), Bounds::default());
-    let bounds = Disjoint::new(out);
-    pool.run_ranges(copy.groups.len(), |groups| {
-        // SAFETY: each group belongs to one range.
-        #[expect(unsafe_code, reason = "groups are bounded in parallel")]
-        let bounds = unsafe { bounds.part(groups.clone()) };
-        isa.run(Bound { copy, first: groups.start, spread, x, bounds });
+    let out: [_; WIDE_ROWS] = std::array::from_fn(|_| {
+        out.next().map(|bounds| {
+            bounds.resize(copy.groups.len(), Bounds::default());
+            Disjoint::new(bounds)
+        })
     });
-    // Rows that do not exist are no competitors.
-    if let Some(last) = out.last_mut() {
-        let count = copy.rows - (copy.groups.len() - 1) * LANES;
-        last.low[count..].fill(f32::NEG_INFINITY);
-        last.high[count..].fill(f32::NEG_INFINITY);
-    }
+    pool.run_ranges(copy.groups.len(), |groups| isa.run(Bound { copy, groups, spread, x, out: &out }));
 }
 
 struct Bound<'a, const NIBBLES: usize> {
     copy: &'a IntMatrix<NIBBLES>,
-    first: usize,
+    groups: Range<usize>,
     spread: f64,
     x: &'a Wide,
-    bounds: &'a mut [Bounds],
+    /// For each row of `x`.
+    out: &'a [Option<Disjoint<'a, Bounds>>],
 }
 
 impl<const NIBBLES: usize> Kernel for Bound<'_, NIBBLES> {
@@ -80,23 +82,33 @@ impl<const NIBBLES: usize> Kernel for Bound<'_, NIBBLES> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { copy, first, spread, x, bounds } = self;
+        let Self { copy, groups, spread, x, out } = self;
         // Roundings of the exact row's product: one for each element of a lane, and the last sums.
         let roundings = (copy.columns.div_ceil(LANES * 4) + 8) as f64;
         let gamma = roundings * f64::from(f32::EPSILON) / 2.0;
-        let (of_error, of_norm) = (spread * x.norm, x.error + gamma * x.norm);
-        for (group, bounds) in (first..).zip(bounds) {
+        for group in groups {
             let estimates = estimates(simd, copy, group, x);
             let about = &copy.groups[group];
             simd.fetch_ahead((&raw const about.scale).cast());
             simd.fetch_ahead((&raw const about.error).cast());
             simd.fetch_ahead((&raw const about.norm).cast());
             let Group { error, norm, .. } = about;
-            for row in 0..LANES {
-                let bound = f64::from(error[row]) * of_error
-                    + f64::from(norm[row]) * of_norm
-                    + f64::from(f32::MIN_POSITIVE);
-                (bounds.low[row], bounds.high[row]) = around(estimates[row], bound);
+            for ((x, estimates), out) in x.rows.iter().zip(&estimates).zip(out.iter().flatten()) {
+                let &WideRow { norm: x_norm, error: x_error, .. } = x;
+                let (of_error, of_norm) = (spread * x_norm, x_error + gamma * x_norm);
+                // SAFETY: each group belongs to one range.
+                #[expect(unsafe_code, reason = "groups are bounded in parallel")]
+                let bounds = unsafe { &mut out.part(group..group + 1)[0] };
+                for row in 0..LANES {
+                    let bound = f64::from(error[row]) * of_error
+                        + f64::from(norm[row]) * of_norm
+                        + f64::from(f32::MIN_POSITIVE);
+                    (bounds.low[row], bounds.high[row]) = around(estimates[row], bound);
+                }
+                // Rows that do not exist are no competitors.
+                let count = LANES.min(copy.rows - group * LANES);
+                bounds.low[count..].fill(f32::NEG_INFINITY);
+                bounds.high[count..].fill(f32::NEG_INFINITY);
             }
         }
     }

@@ -7,12 +7,12 @@ use std::ops::Range;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
+use super::Unknown;
 use crate::kernels::Isa;
 use crate::kernels::disjoint::Disjoint;
 use crate::kernels::isa::Kernel;
 use crate::kernels::lanes::{LANES, Simd, sum_four};
 use crate::kernels::rows::Rows;
-use crate::logits::Candidate;
 use crate::pool::Pool;
 
 /// Elements of a row that are decoded at a time: a multiple of the elements of every block.
@@ -140,8 +140,8 @@ fn add_halves<S: Simd>(simd: S, row: &[f16], x: &[[f32; LANES]], mut sums: [S::V
     sums
 }
 
-/// `out[t][place + r] = rows[r] · x[t]` for some `tokens` of `x`, which is `[tokens, columns]`; out: as many rows as tokens, without
-/// padding. `rows` may be a part of a matrix: `place` is where it begins.
+/// `out[t][place + r] = rows[r] · x[tokens[t]]`; x: `[tokens, columns]`, out: as many rows as tokens, without padding. `rows` may be a
+/// part of a matrix: `place` is where it begins.
 ///
 /// # Panics
 /// When the shapes differ.
@@ -149,7 +149,7 @@ pub(crate) fn logits(
     pool: &mut Pool,
     isa: Isa,
     rows: EncodedRows<'_>,
-    (x, tokens): (&Rows, Range<usize>),
+    (x, tokens): (&Rows, &[usize]),
     place: usize,
     out: &mut [f32],
 ) {
@@ -158,7 +158,7 @@ pub(crate) fn logits(
     assert!(x.columns() == rows.columns && place + rows.rows() <= stride, "shapes of lm_head");
     let out = Disjoint::new(out);
     pool.run_ranges(rows.rows(), |range| {
-        isa.run(Logits { rows, range, x, tokens: tokens.clone(), place, stride, out: &out });
+        isa.run(Logits { rows, range, x, tokens, place, stride, out: &out });
     });
 }
 
@@ -166,7 +166,7 @@ struct Logits<'a> {
     rows: EncodedRows<'a>,
     range: Range<usize>,
     x: &'a Rows,
-    tokens: Range<usize>,
+    tokens: &'a [usize],
     place: usize,
     stride: usize,
     out: &'a Disjoint<'a, f32>,
@@ -179,17 +179,16 @@ impl Kernel for Logits<'_> {
     fn run<S: Simd>(self, simd: S) {
         let Self { rows, range, x, tokens, place, stride, out } = self;
         let mut products = [0.0; TOKENS_AT_ONCE];
-        for first in tokens.clone().step_by(TOKENS_AT_ONCE) {
-            let some = first..tokens.end.min(first + TOKENS_AT_ONCE);
+        for (some, first) in tokens.chunks(TOKENS_AT_ONCE).zip((0..).step_by(TOKENS_AT_ONCE)) {
             for row in range.clone() {
                 let products = &mut products[..some.len()];
-                if let [product] = products {
-                    *product = row_product(simd, rows, row, x.padded(first));
+                if let ([product], &[token]) = (&mut *products, some) {
+                    *product = row_product(simd, rows, row, x.padded(token));
                 } else {
-                    row_products(simd, rows, row, x, some.clone(), products);
+                    row_products(simd, rows, row, x, some, products);
                 }
-                for (&product, token) in products.iter().zip(some.clone()) {
-                    let place = (token - tokens.start) * stride + place + row;
+                for (&product, token) in products.iter().zip(first..) {
+                    let place = token * stride + place + row;
                     // SAFETY: each range of rows is the work of one piece.
                     #[expect(unsafe_code, reason = "rows are multiplied in parallel")]
                     let out = unsafe { out.part(place..place + 1) };
@@ -213,10 +212,10 @@ fn row_products<S: Simd>(
     rows: EncodedRows<'_>,
     row: usize,
     x: &Rows,
-    tokens: Range<usize>,
+    tokens: &[usize],
     out: &mut [f32],
 ) {
-    for (out, token) in out.iter_mut().zip(tokens) {
+    for (out, &token) in out.iter_mut().zip(tokens) {
         *out = row_product(simd, rows, row, x.padded(token));
     }
 }
@@ -230,7 +229,7 @@ pub(crate) enum RowOf {
     Place,
 }
 
-/// Computes the logits of candidates; x: a padded row.
+/// Computes the logits of candidates of any rows of `x`, which is `[tokens, columns]`.
 ///
 /// # Panics
 /// When a candidate has no row.
@@ -239,8 +238,8 @@ pub(crate) fn candidate_logits(
     isa: Isa,
     rows: EncodedRows<'_>,
     row_of: RowOf,
-    x: &[f32],
-    candidates: &mut [Candidate],
+    x: &Rows,
+    candidates: &mut [Unknown],
 ) {
     let count = candidates.len();
     let candidates = Disjoint::new(candidates);
@@ -256,9 +255,9 @@ pub(crate) fn candidate_logits(
 struct CandidateLogits<'a> {
     rows: EncodedRows<'a>,
     row_of: RowOf,
-    x: &'a [f32],
+    x: &'a Rows,
     first: usize,
-    candidates: &'a mut [Candidate],
+    candidates: &'a mut [Unknown],
 }
 
 impl Kernel for CandidateLogits<'_> {
@@ -271,7 +270,7 @@ impl Kernel for CandidateLogits<'_> {
                 RowOf::Id => candidate.id as usize,
                 RowOf::Place => place,
             };
-            candidate.logit = row_product(simd, self.rows, row, self.x);
+            candidate.logit = row_product(simd, self.rows, row, self.x.padded(candidate.state));
         }
     }
 }

@@ -9,6 +9,7 @@ mod float_rows;
 mod nibbles;
 mod products;
 mod round;
+mod search;
 mod select;
 mod wide;
 
@@ -16,7 +17,8 @@ pub(crate) use copies::{Int4Matrix, Int8Matrix};
 pub(crate) use float_rows::{EncodedRows, Encoding, RowOf, candidate_logits, logits};
 pub(super) use nibbles::{NIBBLE_COLUMNS, NibbleSums, NibbleTile, WideQuad};
 pub(crate) use products::int8_logits;
-pub(crate) use select::{Request, Select};
+pub(crate) use select::{Request, Select, Unknown};
+pub(super) use wide::WIDE_ROWS;
 pub(crate) use wide::Wide;
 
 /// What bounds are computed from.

@@ -36,9 +36,25 @@ pub(in crate::kernels) struct WideQuad {
     pub(in crate::kernels) low: Quad,
 }
 
+impl WideQuad {
+    /// The high half for 0, the low one for 1.
+    #[inline(always)]
+    pub(in crate::kernels) fn half(self, index: usize) -> Quad {
+        if index == 0 { self.high } else { self.low }
+    }
+}
+
 /// Sums over the columns of half codes times half activations, for 16 rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::kernels) struct NibbleSums {
     pub(in crate::kernels) high: [i32; LANES],
     pub(in crate::kernels) low: [i32; LANES],
+}
+
+impl NibbleSums {
+    /// Those with the high half for 0, with the low one for 1.
+    #[inline(always)]
+    pub(in crate::kernels) fn half_mut(&mut self, index: usize) -> &mut [i32; LANES] {
+        if index == 0 { &mut self.high } else { &mut self.low }
+    }
 }

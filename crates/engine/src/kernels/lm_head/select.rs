@@ -14,10 +14,11 @@
 //! missed.
 
 use super::ShortCopy;
-use super::bounds::{Bounds, bound};
-use super::wide::Wide;
+use super::bounds::bound;
+use super::search::Search;
+use super::wide::{WIDE_ROWS, Wide};
 use crate::kernels::Isa;
-use crate::kernels::lanes::LANES;
+use crate::kernels::disjoint::Disjoint;
 use crate::kernels::rows::Rows;
 use crate::logits::{Candidate, Demand};
 use crate::pool::Pool;
@@ -32,15 +33,37 @@ pub(crate) struct Request<T> {
     pub touched: T,
 }
 
+/// A candidate whose logit is to be computed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unknown {
+    pub id: u32,
+    /// Row of the states.
+    pub state: usize,
+    pub logit: f32,
+    /// Whose candidate it is, and the place there.
+    search: usize,
+    place: usize,
+}
+
+impl Unknown {
+    pub(crate) fn new(id: u32, state: usize) -> Self {
+        Self { id, state, logit: 0.0, search: 0, place: 0 }
+    }
+}
+
 /// A selection for some rows of states; its memory is kept from token to token.
 ///
 /// First [`start`](Self::start), then [`narrow`](Self::narrow), then [`finish`](Self::finish); after each of the first two, logits that
-/// are [`unknown`](Self::unknown) have to be computed.
+/// are [`unknown`](Self::unknown) have to be computed. The copy is read once for several requests, and the results of a request are
+/// the same whatever others there are.
 #[derive(Debug, Default)]
 pub(crate) struct Select {
     searches: Vec<Search>,
     /// How many of them are those of the current requests.
     used: usize,
+    /// The activations that are multiplied together.
+    wide: Wide,
+    unknown: Vec<Unknown>,
 }
 
 impl Select {
@@ -58,36 +81,50 @@ impl Select {
             if self.used == self.searches.len() {
                 self.searches.push(Search::default());
             }
-            let search = &mut self.searches[self.used];
-            search.open = search.start(pool, isa, copy, states, request);
+            self.searches[self.used].begin(copy.rows(), request);
             self.used += 1;
         }
+        // Parts of about the same size: nine rows cost less as five and four than as eight and one.
+        let parts = self.used.div_ceil(WIDE_ROWS);
+        for part in 0..parts {
+            let range = part * self.used / parts..(part + 1) * self.used / parts;
+            let searches = &mut self.searches[range];
+            self.wide.set(searches.iter().map(|search| states.row(search.state)));
+            bound(pool, isa, copy, &self.wide, searches.iter_mut().map(|search| &mut search.bounds));
+            for (search, row) in searches.iter_mut().zip(&self.wide.rows) {
+                search.open = row.is_usable();
+            }
+        }
+        self.in_parallel(pool, Search::start);
+        self.gather();
     }
 
-    /// Candidates whose logits are to be computed now, sorted by id, with the row of the states that they are for.
-    pub(crate) fn unknown(&mut self) -> impl Iterator<Item = (usize, &mut [Candidate])> {
-        let open = self.searches[..self.used].iter_mut().filter(|search| search.open);
-        open.map(|search| (search.state, &mut search.candidates[search.known..]))
+    /// Candidates whose logits are to be computed now, sorted by id.
+    pub(crate) fn unknown(&mut self) -> &mut [Unknown] {
+        &mut self.unknown
     }
 
     /// Finds, by the logits of those that certainly matter, what else does.
-    pub(crate) fn narrow(&mut self) {
-        for search in self.searches[..self.used].iter_mut().filter(|search| search.open) {
-            search.open = search.narrow();
-        }
+    pub(crate) fn narrow(&mut self, pool: &mut Pool) {
+        self.scatter();
+        self.in_parallel(pool, Search::narrow);
+        self.gather();
+    }
+
+    /// Puts what was found in order.
+    pub(crate) fn finish(&mut self, pool: &mut Pool) {
+        self.scatter();
+        self.unknown.clear();
+        self.in_parallel(pool, |search| {
+            search.candidates.sort_unstable_by_key(|candidate| candidate.id);
+            true
+        });
     }
 
     /// The least and the greatest that each logit of a request can be, in groups of sixteen.
     pub(in crate::kernels) fn bounds(&self, request: usize) -> impl Iterator<Item = f32> {
         let bounds = &self.searches[..self.used][request].bounds;
         bounds.iter().flat_map(|bounds| bounds.low.into_iter().chain(bounds.high))
-    }
-
-    /// Puts what was found in order.
-    pub(crate) fn finish(&mut self) {
-        for search in &mut self.searches[..self.used] {
-            search.candidates.sort_unstable_by_key(|candidate| candidate.id);
-        }
     }
 
     /// All tokens that the demand of a request may mean, sorted by id, with their logits. `None` when too many remain for a search
@@ -97,132 +134,39 @@ impl Select {
         let search = &self.searches[..self.used][request];
         search.open.then_some(&search.candidates)
     }
-}
 
-/// The search for one row of states.
-#[derive(Debug)]
-struct Search {
-    state: usize,
-    demand: Demand,
-    /// Rows of the matrix.
-    rows: usize,
-    /// Whether there can be an answer.
-    open: bool,
-    /// Whose least value reaches this matters for certain.
-    certain: f32,
-    /// The activations.
-    wide: Wide,
-    /// The least and the greatest that each row's logit can be, and a list of numbers to choose a threshold from.
-    bounds: Vec<Bounds>,
-    best: Vec<f32>,
-    candidates: Vec<Candidate>,
-    /// Candidates whose logits are computed; the others follow.
-    known: usize,
-}
+    /// Takes each search a step further, unless there can be no answer; `step` says whether there still can be one.
+    fn in_parallel(&mut self, pool: &mut Pool, step: impl Fn(&mut Search) -> bool + Sync) {
+        let searches = Disjoint::new(&mut self.searches[..self.used]);
+        pool.run(self.used, |index| {
+            // SAFETY: each search is one piece.
+            #[expect(unsafe_code, reason = "searches go on in parallel")]
+            let search = unsafe { &mut searches.part(index..index + 1)[0] };
+            search.open = search.open && step(search);
+        });
+    }
 
-impl Default for Search {
-    fn default() -> Self {
-        Self {
-            state: 0,
-            demand: Demand::Top(0),
-            rows: 0,
-            open: false,
-            certain: f32::INFINITY,
-            wide: Wide::default(),
-            bounds: Vec::new(),
-            best: Vec::new(),
-            candidates: Vec::new(),
-            known: 0,
+    /// Lists the candidates without logits of all searches; a row that several ask for comes several times in succession.
+    fn gather(&mut self) {
+        self.unknown.clear();
+        let searches = &self.searches[..self.used];
+        // For as many as searches go on with, so that nothing is allocated when once there are more.
+        self.unknown.reserve(searches.iter().map(Search::most).sum());
+        for (index, search) in searches.iter().enumerate().filter(|(_, search)| search.open) {
+            let unknown = (search.known..).zip(&search.candidates[search.known..]);
+            self.unknown.extend(unknown.map(|(place, candidate)| Unknown {
+                search: index,
+                place,
+                ..Unknown::new(candidate.id, search.state)
+            }));
+        }
+        self.unknown.sort_unstable_by_key(|unknown| unknown.id);
+    }
+
+    /// Gives the searches the logits that were computed.
+    fn scatter(&mut self) {
+        for unknown in &self.unknown {
+            self.searches[unknown.search].candidates[unknown.place].logit = unknown.logit;
         }
     }
-}
-
-impl Search {
-    fn start<T: IntoIterator<Item = u32>>(
-        &mut self,
-        pool: &mut Pool,
-        isa: Isa,
-        copy: ShortCopy<'_>,
-        states: &Rows,
-        request: Request<T>,
-    ) -> bool {
-        let Request { state, demand, touched } = request;
-        (self.state, self.demand, self.rows) = (state, demand, copy.rows());
-        self.wide.set(states.row(state));
-        if !self.wide.is_usable() {
-            return false;
-        }
-        bound(pool, isa, copy, &self.wide, &mut self.bounds);
-        for id in touched.into_iter().map(|id| id as usize).filter(|&id| id < self.rows) {
-            // Not a competitor, and certainly a candidate.
-            self.bounds[id / LANES].low[id % LANES] = f32::NEG_INFINITY;
-            self.bounds[id / LANES].high[id % LANES] = f32::INFINITY;
-        }
-        // The logits of those that are certainly great say better than any bound what the others must reach.
-        let Some(certain) = self.find_certain() else { return false };
-        self.certain = certain;
-        self.candidates.clear();
-        // For all rows: how many remain differs from token to token, and only what is used is touched.
-        self.candidates.reserve(self.rows);
-        self.collect(certain, |low| low >= certain)
-    }
-
-    fn narrow(&mut self) -> bool {
-        let Some(wanted) = self.find_wanted() else { return false };
-        let certain = self.certain;
-        self.collect(wanted, |low| low < certain)
-    }
-
-    /// A number that the least values of enough rows reach, to judge by them what is wanted.
-    fn find_certain(&mut self) -> Option<f32> {
-        // The greatest of each sixteen: so many of them are above a number, so many rows are.
-        self.best.clear();
-        self.best.extend(self.bounds.iter().map(Bounds::greatest_low));
-        let (count, most) = (enough(self.demand), self.best.len() / 4);
-        // More than enough, since bounds do not have the order of logits; the others are likely wanted as well.
-        if count > most { None } else { nth_greatest(&mut self.best, (4 * count).min(most)) }
-    }
-
-    /// What a logit must reach to be wanted, at least: the candidates so far are competitors.
-    fn find_wanted(&mut self) -> Option<f32> {
-        self.best.clear();
-        self.best.extend(self.candidates.iter().map(|candidate| candidate.logit));
-        if !self.best.iter().all(|logit| logit.is_finite()) {
-            return None;
-        }
-        let least = nth_greatest(&mut self.best, enough(self.demand))?;
-        Some(if let Demand::Within(distance) = self.demand { least - distance } else { least })
-    }
-
-    /// Adds the rows that may reach `least` and whose least value is `chosen`; their logits are then unknown. False when so many
-    /// remain that computing all is as good.
-    fn collect(&mut self, least: f32, chosen: impl Fn(f32) -> bool) -> bool {
-        self.known = self.candidates.len();
-        for (group, bounds) in self.bounds.iter().enumerate() {
-            if bounds.greatest_high() < least {
-                continue;
-            }
-            for (row, (&low, &high)) in bounds.low.iter().zip(&bounds.high).enumerate() {
-                if high >= least && chosen(low) {
-                    self.candidates.push(Candidate { id: (group * LANES + row) as u32, logit: 0.0 });
-                }
-            }
-        }
-        self.candidates.len() <= self.rows / 8
-    }
-}
-
-/// How many of the greatest logits tell which are wanted.
-fn enough(demand: Demand) -> usize {
-    match demand {
-        Demand::Top(count) => count,
-        Demand::Within(_) => 1,
-    }
-}
-
-fn nth_greatest(values: &mut [f32], n: usize) -> Option<f32> {
-    if n == 0 || n > values.len() {
-        return None;
-    }
-    Some(*values.select_nth_unstable_by(n - 1, |a, b| b.total_cmp(a)).1).filter(|value| value.is_finite())
 }

@@ -26,10 +26,13 @@ pub(in crate::kernels) enum Operation {
     Exp2Integral,
     StoreI8,
     DotTiles,
+    /// Of so many rows of activations.
+    DotFew(usize),
     Unpack,
     /// Of so many rows of activations and rows of tiles.
     DotUnpacked(usize, usize),
-    DotNibbles,
+    /// Of so many rows of activations.
+    DotNibbles(usize),
 }
 
 /// Scalar code with the wrong bit in the last lane of the results of one operation.
@@ -94,6 +97,13 @@ impl Simd for Broken {
         sums[TILE_ROWS - 1] += i32::from(self.0 == Some(Operation::DotTiles));
     }
 
+    fn dot_few(self, tiles: &[Tile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
+        Scalar.dot_few(tiles, x, sums);
+        if self.0 == Some(Operation::DotFew(sums.len())) {
+            sums[sums.len() - 1][TILE_ROWS - 1] += 1;
+        }
+    }
+
     fn unpack(self, tile: &Tile, out: &mut UnpackedTile) {
         Scalar.unpack(tile, out);
         if self.0 == Some(Operation::Unpack) {
@@ -113,9 +123,11 @@ impl Simd for Broken {
         }
     }
 
-    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut NibbleSums) {
+    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut [NibbleSums]) {
         Scalar.dot_nibbles(tiles, x, sums);
-        sums.low[0] += i32::from(self.0 == Some(Operation::DotNibbles));
+        if self.0 == Some(Operation::DotNibbles(sums.len())) {
+            sums[sums.len() - 1].low[0] += 1;
+        }
     }
 
     fn fetch_ahead(self, _: *const u8) {}

@@ -6,10 +6,11 @@ use super::data::{Codes, Noise, bits_of};
 use crate::kernels::exp::exp;
 use crate::kernels::isa::Kernel;
 use crate::kernels::lanes::{LANES, Simd, sum};
+use crate::kernels::lm_head::WIDE_ROWS;
 use crate::kernels::{
     Activation, Activations, Angles, Attention, BLOCK, CacheType, EncodedRows, Encoding, HeadShape,
     Int4Matrix, Int8Matrix, Isa, PaddedVector, PageId, Places, Request, RowOf, Rows, Select, ShortCopy,
-    TernaryMatrix, candidate_logits, int8_logits, logits, matmul, matmul_add, matmul_gated, norm,
+    TernaryMatrix, Wide, candidate_logits, int8_logits, logits, matmul, matmul_add, matmul_gated, norm,
     norm_quantize,
 };
 use crate::logits::Demand;
@@ -67,13 +68,17 @@ impl Part {
             Self::Lanes => Ok(isa.run(Lanes)),
             Self::Norm => norms(pool, isa),
             Self::OneRow => products(pool, isa, &Codes::ALL, &[1]),
-            // Each width that the last block of rows can have, on two rows of tiles and on one.
             Self::FewRows => Ok([
-                products(pool, isa, &Codes::ALL, &[7])?,
-                products(pool, isa, &[Codes::Random], &[2, 3, 4, 5])?,
+                products(pool, isa, &Codes::ALL, &[8])?,
+                products(pool, isa, &[Codes::Random], &[2, 3, 4, 5, 6, 7])?,
             ]
             .concat()),
-            Self::ManyRows => products(pool, isa, &Codes::ALL, &[35]),
+            // Each width that the last block of rows can have, on two rows of tiles and on one; and enough for sums to be looked up.
+            Self::ManyRows => Ok([
+                products(pool, isa, &Codes::ALL, &[17, 35])?,
+                products(pool, isa, &[Codes::Random], &[9, 10, 13, 14, 16])?,
+            ]
+            .concat()),
             Self::Attention(cache_type) => attention(pool, isa, cache_type),
             Self::FloatRows => float_rows(pool, isa),
             Self::Int8 => int8(pool, isa),
@@ -224,7 +229,7 @@ fn float_rows(pool: &mut Pool, isa: Isa) -> Bits {
             Encoding::Blocks { elements: 1, bytes: 4, decode },
         ),
     ] {
-        for tokens in [0..1, 0..3] {
+        for tokens in [&[0][..], &[0, 1, 2]] {
             let mut out = vec![0.0; tokens.len() * ROWS];
             logits(pool, isa, rows, (&x, tokens), 0, &mut out);
             bits.extend(out.into_iter().map(f32::to_bits));
@@ -242,15 +247,21 @@ fn int8(pool: &mut Pool, isa: Isa) -> Bits {
     // The largest sums, both ways.
     values[..COLUMNS].fill(1.0);
     values[COLUMNS..2 * COLUMNS].fill(-1.0);
-    let mut x = noise.rows(2, COLUMNS)?;
+    let mut x = noise.rows(WIDE_ROWS, COLUMNS)?;
     x.row_mut(1).fill(-1.0);
     let copy = Int8Matrix::round(pool, isa, [ROWS, COLUMNS], |first, out: &mut [f32]| {
         out.copy_from_slice(&values[first * COLUMNS..][..out.len()]);
         Ok::<_, OutOfMemory>(())
     })?;
-    let mut out = vec![0.0; 2 * ROWS];
-    int8_logits(pool, isa, &copy, (&x, 0..2), &mut Vec::new(), &mut out);
-    Ok(out.into_iter().map(f32::to_bits).collect())
+    let mut bits = Vec::new();
+    let tokens: [usize; WIDE_ROWS] = std::array::from_fn(|token| token);
+    // So many rows at once as there can be.
+    for count in 1..=WIDE_ROWS {
+        let mut out = vec![0.0; count * ROWS];
+        int8_logits(pool, isa, &copy, (&x, &tokens[..count]), &mut Wide::default(), &mut out);
+        bits.extend(out.into_iter().map(f32::to_bits));
+    }
+    Ok(bits)
 }
 
 /// The search in 8 and in 4 bits, with the logits of what it finds.
@@ -269,23 +280,23 @@ fn search(pool: &mut Pool, isa: Isa) -> Bits {
     let int8 = Int8Matrix::round(pool, isa, [ROWS, COLUMNS], read)?;
     let int4 = Int4Matrix::round(pool, isa, [ROWS, COLUMNS], read)?;
     let rows = EncodedRows::new(bytemuck::cast_slice(&halves), COLUMNS, Encoding::F16);
-    let x = noise.rows(1, COLUMNS)?;
+    let x = noise.rows(3, COLUMNS)?;
     let mut select = Select::default();
     let mut bits = Vec::new();
     for copy in [ShortCopy::Int8(&int8), ShortCopy::Int4(&int4)] {
-        select.start(pool, isa, copy, &x, [Request { state: 0, demand: Demand::Top(2), touched: [3] }]);
-        for narrowed in [false, true] {
-            for (state, candidates) in select.unknown() {
-                candidate_logits(pool, isa, rows, RowOf::Id, x.padded(state), candidates);
+        for states in [0..1, 0..3] {
+            let request = |state| Request { state, demand: Demand::Top(2), touched: [3] };
+            select.start(pool, isa, copy, &x, states.clone().map(request));
+            candidate_logits(pool, isa, rows, RowOf::Id, &x, select.unknown());
+            select.narrow(pool);
+            candidate_logits(pool, isa, rows, RowOf::Id, &x, select.unknown());
+            select.finish(pool);
+            for state in states {
+                bits.extend(select.bounds(state).map(f32::to_bits));
+                for candidate in select.found(state).unwrap_or_default() {
+                    bits.extend([candidate.id, candidate.logit.to_bits()]);
+                }
             }
-            if !narrowed {
-                select.narrow();
-            }
-        }
-        select.finish();
-        bits.extend(select.bounds(0).map(f32::to_bits));
-        for candidate in select.found(0).unwrap_or_default() {
-            bits.extend([candidate.id, candidate.logit.to_bits()]);
         }
     }
     Ok(bits)

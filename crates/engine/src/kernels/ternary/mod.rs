@@ -3,11 +3,13 @@
 //! A weight is stored as its code 0, 1 or 2 for -1, 0 or +1, because the multiplication instructions take unsigned by signed
 //! bytes; the sum of the activations is subtracted from the dot product of the codes. One layout serves every instruction set.
 //!
-//! One row of activations (decode) is multiplied straight from the packed tiles, at the speed of memory: `gemv`. For more rows
-//! (prefill) a strip of tiles is unpacked once into the first-level cache and used for all of them (`gemm`), or sums are looked
-//! up (`lookup`), whatever is faster. All give the same integers, which `epilogue` makes floats of.
+//! One row of activations (decode) is multiplied straight from the packed tiles, at the speed of memory: `gemv`; and so are a few
+//! (several sequences that decode), which share each read: `few`. For more rows (prefill) a strip of tiles is unpacked once into
+//! the first-level cache and used for all of them (`gemm`), or sums are looked up (`lookup`), whatever is faster. All give the
+//! same integers, which `epilogue` makes floats of.
 
 mod epilogue;
+mod few;
 mod gemm;
 mod gemv;
 mod lookup;
@@ -17,8 +19,9 @@ mod tile;
 pub(crate) use epilogue::Activation;
 use epilogue::{Epilogue, Product};
 pub(crate) use pack::{MAX_COLUMNS, TernaryMatrix, TernarySource};
-pub(super) use tile::{BLOCK_TOKENS, QUADS, Quad, TILE_COLUMNS, TILE_ROWS, Tile, UnpackedTile};
+pub(super) use tile::{BLOCK_TOKENS, FEW_TOKENS, QUADS, Quad, TILE_COLUMNS, TILE_ROWS, Tile, UnpackedTile};
 
+use self::few::FewTokens;
 use self::gemm::ManyTokens;
 use self::gemv::OneToken;
 use self::lookup::{LOOKUP_TILE_ROWS, LOOKUP_TOKENS, LookedUp};
@@ -61,6 +64,8 @@ fn run(pool: &mut Pool, isa: Isa, w: &TernaryMatrix, x: &Activations, out: &mut 
     let product = Product::new(w, x, out, epilogue);
     if x.rows() == 1 {
         pool.run_ranges(w.tile_rows(), |tile_rows| isa.run(OneToken { product: &product, tile_rows }));
+    } else if x.rows() <= FEW_TOKENS {
+        pool.run_ranges(w.tile_rows(), |tile_rows| isa.run(FewTokens { product: &product, tile_rows }));
     } else if isa.looks_up() && x.rows() >= LOOKUP_FROM {
         let (blocks, tile_rows) = (x.rows().div_ceil(LOOKUP_TOKENS), w.tile_rows());
         // Enough pieces for threads that are delayed, unless that makes them too small.

@@ -14,6 +14,9 @@ pub(in crate::kernels) type Quad = [i8; 4];
 /// Tokens whose activations lie side by side, quad by quad. With 64 rows of weights they make 24 registers of sums with
 /// AVX-512, which leaves as many as are needed for weights and activations.
 pub(in crate::kernels) const BLOCK_TOKENS: usize = 6;
+/// Tokens that are multiplied straight from the packed tiles, at most: then all lie side by side. With AVX-512 they make sixteen
+/// registers of sums, with AVX2 eight; more would be read again from memory.
+pub(in crate::kernels) const FEW_TOKENS: usize = 8;
 
 /// 32 rows × 16 columns of codes in 128 bytes, two cache lines.
 ///

@@ -4,7 +4,7 @@ use super::{Noise, normal, pool, rounded, rows};
 use crate::kernels::lanes::LANES;
 use crate::kernels::lm_head::copies::IntMatrix;
 use crate::kernels::lm_head::nibbles::{NIBBLE_COLUMNS, NibbleSums, NibbleTile, WideQuad};
-use crate::kernels::lm_head::{Int8Matrix, int8_logits};
+use crate::kernels::lm_head::{Int8Matrix, WIDE_ROWS, Wide, int8_logits};
 use crate::kernels::{Isa, Rows};
 
 /// What the codes of a row stand for.
@@ -24,7 +24,8 @@ fn decoded<const NIBBLES: usize>(matrix: &IntMatrix<NIBBLES>, row: usize) -> Vec
 fn logit_bits(isa: Isa, threads: usize, columns: usize, values: &[f32], x: &Rows) -> Vec<u32> {
     let matrix = rounded(isa, threads, columns, values);
     let mut out = vec![0.0; x.rows() * matrix.rows];
-    int8_logits(&mut pool(threads), isa, &matrix, (x, 0..x.rows()), &mut Vec::new(), &mut out);
+    let tokens: Vec<usize> = (0..x.rows()).collect();
+    int8_logits(&mut pool(threads), isa, &matrix, (x, &tokens), &mut Wide::default(), &mut out);
     out.iter().map(|x| x.to_bits()).collect()
 }
 
@@ -99,8 +100,8 @@ fn logits_are_the_products_of_the_decoded_rows() {
             &mut pool(2),
             Isa::best(),
             &matrix,
-            (&rows(columns, &x), 0..3),
-            &mut Vec::new(),
+            (&rows(columns, &x), &[0, 1, 2]),
+            &mut Wide::default(),
             &mut logits,
         );
         for (x, logits) in x.chunks(columns).zip(logits.chunks(67)) {
@@ -127,7 +128,7 @@ fn logits_have_the_same_bits_on_every_instruction_set_and_for_any_threads() {
     let mut noise = Noise(13);
     for columns in [1, 70, 640] {
         let values = all_kinds(&mut noise, columns);
-        let x = rows(columns, &normal(&mut noise, 2 * columns));
+        let x = rows(columns, &normal(&mut noise, 11 * columns));
         let expected = logit_bits(Isa::SCALAR, 1, columns, &values, &x);
         for isa in Isa::available() {
             for threads in [1, 2, 5] {
@@ -145,7 +146,14 @@ fn zero_and_impossible_activations_have_the_logits_that_they_would_have_in_float
     let mut x = vec![0.0; 2 * columns];
     x[columns] = f32::INFINITY;
     let mut logits = vec![1.0; 2 * 40];
-    int8_logits(&mut pool(2), Isa::best(), &matrix, (&rows(columns, &x), 0..2), &mut Vec::new(), &mut logits);
+    int8_logits(
+        &mut pool(2),
+        Isa::best(),
+        &matrix,
+        (&rows(columns, &x), &[0, 1]),
+        &mut Wide::default(),
+        &mut logits,
+    );
     assert!(logits[..40].iter().all(|&logit| logit == 0.0));
     assert!(logits[40..].iter().all(|logit| logit.is_nan()));
 }
@@ -154,11 +162,11 @@ fn zero_and_impossible_activations_have_the_logits_that_they_would_have_in_float
 fn half_code_sums_are_the_same_on_every_instruction_set() {
     struct Sums<'a>(&'a [NibbleTile], &'a [WideQuad]);
     impl crate::kernels::isa::Kernel for Sums<'_> {
-        type Output = NibbleSums;
+        type Output = Vec<NibbleSums>;
 
         #[inline(always)]
-        fn run<S: crate::kernels::lanes::Simd>(self, simd: S) -> NibbleSums {
-            let mut sums = NibbleSums::default();
+        fn run<S: crate::kernels::lanes::Simd>(self, simd: S) -> Vec<NibbleSums> {
+            let mut sums = vec![NibbleSums::default(); self.1.len() / self.0.len() / 2];
             simd.dot_nibbles(self.0, self.1, &mut sums);
             sums
         }
@@ -170,13 +178,16 @@ fn half_code_sums_are_the_same_on_every_instruction_set() {
             let byte = || if extreme { 255 } else { (noise.borrow_mut().next() * 1e6) as i64 as u8 };
             let data: Vec<_> = (0..tiles).map(|_| NibbleTile([(); 64].map(|()| byte()))).collect();
             let quad = || [(); 4].map(|()| if extreme { -128 } else { byte() as i8 });
-            let x: Vec<_> = (0..2 * tiles).map(|_| WideQuad { high: quad(), low: quad() }).collect();
-            for isa in Isa::available() {
-                assert_eq!(
-                    isa.run(Sums(&data, &x)),
-                    Isa::SCALAR.run(Sums(&data, &x)),
-                    "{isa}, {tiles} tiles"
-                );
+            for rows in 1..=WIDE_ROWS {
+                let x: Vec<_> =
+                    (0..2 * tiles * rows).map(|_| WideQuad { high: quad(), low: quad() }).collect();
+                for isa in Isa::available() {
+                    assert_eq!(
+                        isa.run(Sums(&data, &x)),
+                        Isa::SCALAR.run(Sums(&data, &x)),
+                        "{isa}, {tiles} tiles, {rows} rows"
+                    );
+                }
             }
         }
     }

@@ -48,33 +48,40 @@ impl LmHead<'_> {
         demand: Demand,
         touched: &[u32],
     ) -> (Option<Vec<Candidate>>, Vec<f32>) {
-        let x = rows(self.columns, x);
+        // Beside it others, one of which allows no bounds.
+        let reversed = x.iter().rev().copied();
+        let others = reversed.chain(x.iter().map(|x| x * -0.3)).chain(x.iter().map(|_| f32::NAN));
+        let x = rows(self.columns, &x.iter().copied().chain(others).collect::<Vec<_>>());
         let exact = exact(self.values, self.columns);
         let mut all = vec![0.0; exact.rows()];
-        logits(&mut pool(2), isa, exact, (&x, 0..1), 0, &mut all);
+        logits(&mut pool(2), isa, exact, (&x, &[0]), 0, &mut all);
         let copy = match form {
             Form::Int8 => ShortCopy::Int8(&self.int8),
             Form::Int4 => ShortCopy::Int4(&self.int4),
         };
         let touched = touched.iter().copied();
-        // Twice the same: requests are independent.
-        let request = || Request { state: 0, demand, touched: touched.clone() };
         let mut select = Select::default();
-        let compute = |select: &mut Select| {
-            for (state, candidates) in select.unknown() {
-                candidate_logits(&mut pool(2), isa, exact, RowOf::Id, x.padded(state), candidates);
-            }
+        let mut search = |states: &[usize]| {
+            let request = |&state| Request { state, demand, touched: touched.clone() };
+            select.start(&mut pool(2), isa, copy, &x, states.iter().map(request));
+            candidate_logits(&mut pool(2), isa, exact, RowOf::Id, &x, select.unknown());
+            select.narrow(&mut pool(2));
+            candidate_logits(&mut pool(2), isa, exact, RowOf::Id, &x, select.unknown());
+            select.finish(&mut pool(2));
+            let bits = |request| {
+                let found = select.found(request)?.iter();
+                Some(found.map(|candidate| (candidate.id, candidate.logit.to_bits())).collect::<Vec<_>>())
+            };
+            (0..states.len()).map(bits).collect::<Vec<_>>()
         };
-        select.start(&mut pool(2), isa, copy, &x, [request(), request()]);
-        compute(&mut select);
-        select.narrow();
-        compute(&mut select);
-        select.finish();
-        let bits = |request| {
-            let found = select.found(request)?.iter();
-            Some(found.map(|candidate| (candidate.id, candidate.logit.to_bits())).collect::<Vec<_>>())
-        };
-        assert_eq!(bits(0), bits(1));
+        // The same alone and among others, more than are multiplied at once.
+        let alone: Vec<_> = (0..x.rows()).map(|state| search(&[state]).remove(0)).collect();
+        let states = [1, 0, 3, 2, 0, 1, 1, 2, 3, 0];
+        for count in [2, 3, 5, 8, 9, 10] {
+            let expected = states[..count].iter().map(|&state| &alone[state]);
+            assert!(search(&states[..count]).iter().eq(expected), "{isa}, {form:?}, {count} together");
+        }
+        search(&[0]);
         let Some(found) = select.found(0).map(<[Candidate]>::to_vec) else { return (None, all) };
         assert!(found.is_sorted_by_key(|candidate| candidate.id));
         for candidate in &found {

@@ -34,7 +34,6 @@ pub(crate) fn cpu_throttling() -> Option<CpuThrottling> {
 /// The time for which this process was stopped by a limit of CPU time: the difference of two such times tells how much of what
 /// is between them was lost to it.
 #[must_use]
-#[expect(dead_code, reason = "for the times that an answer tells")]
 pub(crate) fn cpu_throttled() -> Option<Duration> {
     cpu_throttling().map(|cpu| cpu.throttled)
 }

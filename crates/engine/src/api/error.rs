@@ -131,7 +131,7 @@ impl ApiError {
             | Self::Unsupported { .. }
             | Self::InvalidPrompt(InvalidPrompt::Empty)
             | Self::Template(_) => Reason::Invalid,
-            Self::Failed(_) => return None,
+            Self::Failed(_) | Self::Unreadable(_) => return None,
         })
     }
 

@@ -34,6 +34,7 @@ impl Usage {
 /// Counts and milliseconds. Every token that was sampled took its time, the one that ends the answer too.
 #[derive(Debug, Serialize)]
 pub(super) struct Timings {
+    queue_ms: f64,
     cache_n: usize,
     prompt_n: usize,
     prompt_ms: f64,
@@ -43,13 +44,17 @@ pub(super) struct Timings {
     predicted_ms: f64,
     predicted_per_token_ms: f64,
     predicted_per_second: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    throttled_ms: Option<f64>,
 }
 
 impl Timings {
     pub(super) fn of(progress: &Progress) -> Self {
-        let Progress { prompt, reused, sampled, prompt_time, generation_time, .. } = *progress;
+        let Progress { prompt, reused, sampled, queue_time, prompt_time, generation_time, throttled_time, .. } =
+            *progress;
         let computed = prompt - reused;
         Self {
+            queue_ms: milliseconds(queue_time),
             cache_n: reused,
             prompt_n: computed,
             prompt_ms: milliseconds(prompt_time),
@@ -59,6 +64,7 @@ impl Timings {
             predicted_ms: milliseconds(generation_time),
             predicted_per_token_ms: ratio(milliseconds(generation_time), sampled as f64),
             predicted_per_second: ratio(sampled as f64, generation_time.as_secs_f64()),
+            throttled_ms: throttled_time.map(milliseconds),
         }
     }
 }

@@ -16,7 +16,7 @@ pub(crate) fn done(out: &mut Vec<u8>) {
     out.extend_from_slice(b"data: [DONE]\n\n");
 }
 
-/// What readers skip.
+/// What readers skip. No empty line follows: there are decoders that take one for the end of an event without data.
 pub(crate) fn comment(text: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(format!(": {text}\n\n").as_bytes());
+    out.extend_from_slice(format!(": {text}\n").as_bytes());
 }

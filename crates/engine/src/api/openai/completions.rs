@@ -94,6 +94,10 @@ impl Wire for Completion {
         self.envelope.last_chunks(KIND, choice, &finish.progress, out);
     }
 
+    fn fail(error: &ApiError, out: &mut Vec<u8>) {
+        fail(error, out);
+    }
+
     fn whole(mut self, answer: Answer) -> Vec<u8> {
         let reason = finish_reason(&answer.finish.reason);
         let choice = self.choice(&answer.text, answer.tokens, Some(reason));

@@ -1,6 +1,5 @@
 //! `GET /metrics`: what was counted, and what holds now, in Prometheus's text format.
 
-use super::VERSION;
 use crate::container;
 use crate::engine::Engine;
 use crate::http::reply::{self, Reply};
@@ -21,7 +20,7 @@ pub(super) fn metrics(
         now.slots_busy = status.slots.iter().filter(|slot| slot.sequence.is_some()).count();
         (now.waiting, now.pages) = (status.waiting, status.pages);
         let model = engine.about.name.clone();
-        now.build = Some(Build { version: VERSION, model, isa: isa.to_owned() });
+        now.build = Some(Build { version: env!("CARGO_PKG_VERSION"), model, isa: isa.to_owned() });
     }
     reply::text_as(CONTENT_TYPE, metrics::render(metrics, now))
 }

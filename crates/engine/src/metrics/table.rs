@@ -117,7 +117,7 @@ pub(super) fn table(metrics: &Metrics, now: Now) -> Vec<Family> {
 }
 
 impl Outcome {
-    fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Stop => "stop",
             Self::Length => "length",

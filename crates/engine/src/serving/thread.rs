@@ -267,7 +267,9 @@ impl Reader {
         match end {
             End::Finished(reason) => {
                 let Progress { prompt, reused, sampled, prompt_time, generation_time, .. } = self.progress;
-                info!(prompt, reused, sampled, ?prompt_time, ?generation_time, ?reason, "answered");
+                // Not the reason itself, which may be a text of the request.
+                let ended_by = outcome.label();
+                info!(prompt, reused, sampled, ?prompt_time, ?generation_time, reason = ended_by, "answered");
                 self.send(Event::Finish(Finish { reason, progress: self.progress }));
             }
             End::Failed(reason) => self.send(Event::Failed(reason)),

@@ -7,13 +7,13 @@
 #![forbid(unsafe_code)]
 
 pub mod origin;
+pub mod trace;
 
 pub mod config;
 pub mod conversation;
 pub mod engine_client;
 pub mod problem;
 pub mod relay;
-pub mod trace;
 
 pub mod headers;
 pub mod request_body;

@@ -1,6 +1,5 @@
 //! `GET /metrics`: what was counted, and what holds now, in Prometheus's text format.
 
-use super::VERSION;
 use crate::container;
 use crate::engine::Engine;
 use crate::http::reply::{self, Reply};
@@ -24,7 +23,7 @@ pub(super) fn metrics(
         let Usage { pages: all, used, shared, kept } = status.pages;
         now.pages = Some(Pages { all, used: used + kept, shared });
         let model = engine.about.name.clone();
-        now.build = Some(Build { version: VERSION, model, isa: isa.to_owned() });
+        now.build = Some(Build { version: env!("CARGO_PKG_VERSION"), model, isa: isa.to_owned() });
     }
     reply::text_as(CONTENT_TYPE, metrics::render(metrics, now))
 }

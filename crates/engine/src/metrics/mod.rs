@@ -1,17 +1,19 @@
 //! What the server has done, as numbers: the engine thread and the connections count, whoever scrapes `/metrics` reads.
 //!
 //! Counting is an addition to an atomic: it takes no lock and no memory, so that a step may do it. What holds only now, such as
-//! how many slots are busy, is not counted but asked for when somebody reads ([`Now`]). All names are in one table ([`text`]).
+//! how many slots are busy, is not counted but asked for when somebody reads ([`Now`]). All names are in one [`table`].
 
 mod cells;
 mod pulse;
+mod table;
 mod text;
 
 use std::time::Duration;
 
 use cells::{Count, Histogram, Largest};
 use pulse::Pulse;
-pub(crate) use text::{Build, CONTENT_TYPE, Now, Pages, render};
+pub(crate) use table::{Build, Now, Pages};
+pub(crate) use text::{CONTENT_TYPE, render};
 
 /// Upper bounds of what a person waits for, in seconds: from a cached prompt of a small model to a long one in a queue.
 const WAITS: &[f64] =

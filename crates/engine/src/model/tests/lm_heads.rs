@@ -146,8 +146,6 @@ fn a_file_that_becomes_shorter_is_an_error_and_changes_nothing() {
                 error.to_string(),
                 "the embedding of token 5: tensor \"token_embd.weight\": the file has become shorter since it was opened"
             );
-            // The token was not appended to the sequence.
-            assert!(matches!(inference.forward(&at(2)), Err(ForwardError::Position { held: 1, .. })));
 
             file.restore(model);
             assert!(inference.logits(0).unwrap() == expected[0], "{model}, {head:?}");

@@ -75,22 +75,28 @@ impl Store {
         Usage { pages: self.pages.count(), used, shared, kept: self.kept }
     }
 
-    /// Lets a sequence go on with what is stored of its `tokens`, up to those from which it has to be computed. What is to be copied has
-    /// to be copied before anything else is done with the pages.
-    pub(crate) fn attach(&mut self, table: &mut Table, tokens: &[u32]) -> Option<PageCopy> {
-        // In the middle of a page it writes to one of its own.
-        while table.stored.is_multiple_of(self.length) && self.positions_of(table) == table.stored {
-            let rest = tokens.get(table.stored..).unwrap_or_default();
-            match self.prefixes.find(Prefixes::place_after(table.scope, &table.pages), rest, self.length)? {
-                Match::Whole(page) => {
-                    self.use_page(page);
-                    table.pages.push(page);
-                    table.stored += self.length;
-                }
-                Match::Part(from, common) => return self.copy(table, from, &rest[..common]),
-            }
+    /// Lets a sequence that is at the end of its pages use those that hold its next `tokens`, whole pages only.
+    pub(crate) fn attach(&mut self, table: &mut Table, tokens: &[u32]) {
+        while let Some(Match::Whole(page)) = self.find(table, tokens) {
+            self.use_page(page);
+            table.pages.push(page);
+            table.stored += self.length;
         }
-        None
+    }
+
+    /// The same, and then a page of its own for what is stored of the next one. That has to be copied before anything else is done with
+    /// the pages.
+    pub(crate) fn attach_all(&mut self, table: &mut Table, tokens: &[u32]) -> Option<PageCopy> {
+        self.attach(table, tokens);
+        let Some(Match::Part(from, common)) = self.find(table, tokens) else { return None };
+        self.copy(table, from, &tokens[table.stored..][..common])
+    }
+
+    /// What holds most of the tokens that follow those that are stored. In the middle of a page a sequence writes to one of its own.
+    fn find(&self, table: &Table, tokens: &[u32]) -> Option<Match> {
+        let at_end = self.positions_of(table) == table.stored;
+        let rest = tokens.get(table.stored..).filter(|_| at_end)?;
+        self.prefixes.find(Prefixes::place_after(table.scope, &table.pages), rest, self.length)
     }
 
     /// Has the table own pages for all positions before `end`. False when there are not enough; what it got by then it keeps.

@@ -19,7 +19,7 @@ impl Simulation {
 
     /// Attaches, as far as `tokens` but for the last; returns how many are stored.
     fn attach(&mut self, table: &mut Table, tokens: &[u32]) -> usize {
-        if let Some(PageCopy { from, to }) = self.store.attach(table, &tokens[..tokens.len() - 1]) {
+        if let Some(PageCopy { from, to }) = self.store.attach_all(table, &tokens[..tokens.len() - 1]) {
             self.contents[to as usize] = self.contents[from as usize].clone();
         }
         table.stored()

@@ -42,6 +42,7 @@ impl Scheduler {
     pub(super) fn plan(&mut self, beside: usize) -> Step {
         let mut step = Step::default();
         let mut rows = 0;
+        self.slots.iter_mut().flatten().for_each(|sequence| sequence.attach(&mut self.store));
         for slot in self.in_order(Sequence::is_generating) {
             rows += self.push_token(slot, &mut step);
         }

@@ -16,13 +16,15 @@ pub(super) struct Sequence {
     /// Tokens after which logits have been asked for, or need not be.
     reported: usize,
     begun: bool,
+    /// Whether it has computed something since it got its slot; before, it can go on with what others have computed meanwhile.
+    computes: bool,
 }
 
 impl Sequence {
     pub(super) fn new(id: SequenceId, request: Request) -> Self {
         let Request { prompt, client, scope, prompt_logits } = request;
         let (tokens, table) = (prompt.into_tokens(), Table::new(scope));
-        Self { id, client, prompt_logits, tokens, table, reported: 0, begun: false }
+        Self { id, client, prompt_logits, tokens, table, reported: 0, begun: false, computes: false }
     }
 
     pub(super) fn id(&self) -> SequenceId {
@@ -62,11 +64,19 @@ impl Sequence {
         needed.saturating_sub(had)
     }
 
+    /// Takes over what others have computed of it by now, before it computes anything itself.
+    pub(super) fn attach(&mut self, store: &mut Store) {
+        if !self.computes {
+            let reusable = self.reusable();
+            store.attach(&mut self.table, &self.tokens[..reusable]);
+        }
+    }
+
     /// Adds up to `room` of the tokens that are left to compute to `step`; returns how many. None when there are no pages.
     pub(super) fn push_chunk(&mut self, slot: usize, room: usize, store: &mut Store, step: &mut Step) -> usize {
-        if self.table.pages().is_empty() {
+        if !self.computes {
             let reusable = self.reusable();
-            step.copies.extend(store.attach(&mut self.table, &self.tokens[..reusable]));
+            step.copies.extend(store.attach_all(&mut self.table, &self.tokens[..reusable]));
         }
         let start = self.table.stored();
         let mut end = self.tokens.len().min(start.saturating_add(room));
@@ -80,6 +90,7 @@ impl Sequence {
         if start >= end {
             return 0;
         }
+        self.computes = true;
         if !self.begun {
             self.begun = true;
             step.admitted.push(Admitted { sequence: self.id, slot, reused: start });
@@ -119,6 +130,7 @@ impl Sequence {
     /// Gives its pages back.
     pub(super) fn release(&mut self, store: &mut Store) {
         store.release(&mut self.table);
+        self.computes = false;
     }
 
     /// How many of its tokens may come from other sequences. The last one is always computed: its logits decide how it goes on.

@@ -204,7 +204,7 @@ fn a_sequence_that_made_way_goes_on_where_it_was() {
     let mut scheduler = scheduler(2);
     let mut hostile = [1, 2].map(|token| scheduler.submit(by(0, request([token, 1, 2, 3, 4]))).unwrap());
     hostile.sort();
-    run_step(&mut scheduler);
+    run_until_decoding(&mut scheduler, hostile[1]);
     let other = scheduler.submit(by(1, request([7, 7, 7]))).unwrap();
     run_step(&mut scheduler);
     assert_eq!((scheduler.waiting(), scheduler.waiting_before(hostile[1])), (1, 0));

@@ -113,7 +113,7 @@ async fn a_client_that_leaves_the_queue_makes_room_in_it() {
 
 #[tokio::test]
 async fn a_silent_stream_gets_comments() {
-    let server = Server::start(&["--simulate", "0.5", "--sse-ping-interval", "1"]).await;
+    let server = Server::start(&["--simulate", "0.1", "--sse-ping-interval", "1"]).await;
     let mut silent = server.stream("/completion", json!({ "prompt": "a", "n_predict": 1 })).await;
     let first = silent.next().await.unwrap();
     assert!(silent.comments >= 1, "{first}");

@@ -5,7 +5,8 @@ use std::time::Duration;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use super::client::{Events, error, request, send};
+use super::client::{Events, request, send};
+use super::refusals::error;
 use super::server::{MODEL, Server};
 
 const CHAT: &str = "/v1/chat/completions";

@@ -16,6 +16,7 @@ pub(crate) use footprint::Footprint;
 pub use forward::Inference;
 pub(crate) use forward::InferenceOptions;
 pub use lm_head::LmHeadType;
+pub(crate) use output::LogitRequest;
 pub(crate) use profile::{Profile, Stage};
 pub(crate) use run::{ForwardError, Run, Wanted};
 pub(crate) use weights::Model;

@@ -309,6 +309,13 @@ fn load(half: &[u8; 64], part: usize) -> __m256i {
     unsafe { x86::_mm256_loadu_si256(bytes.as_ptr().cast()) }
 }
 
+/// Eight rows of a tile: part 0 to 3.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn register(tile: &Tile, part: usize) -> __m256i {
+    load(tile.halves()[part / 2], part % 2)
+}
+
 /// The codes of one of four columns of packed ones, a byte each.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]

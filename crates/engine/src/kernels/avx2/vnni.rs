@@ -3,7 +3,8 @@
 use std::arch::x86_64 as x86;
 
 use super::{
-    PARTS, PEAK_SUMS, ROWS, add, add_exactly, broadcast, broadcast_pair, codes, field, load, peak_sums, quads,
+    PARTS, PEAK_SUMS, ROWS, add, add_exactly, broadcast, broadcast_pair, codes, field, load, peak_sums,
+    quads, register,
 };
 use crate::kernels::lanes::LANES;
 use crate::kernels::lm_head::{CODE_RUN, CodeSums, CodeTile, WideQuad, tile_quads};
@@ -74,17 +75,15 @@ fn few_of_run<const P: usize, const T: usize>(
     for first in (0..PARTS).step_by(P) {
         let mut totals = [[x86::_mm256_setzero_si256(); P]; T];
         for (tile, x) in tiles.iter().zip(x) {
-            let halves = tile.halves();
             if first == 0 {
-                for half in halves {
+                for half in tile.halves() {
                     fetch_ahead(half.as_ptr());
                 }
             }
             for quad in 0..QUADS {
                 let mut weights = [x86::_mm256_setzero_si256(); P];
-                for part in 0..P {
-                    let packed = load(halves[(first + part) / 2], (first + part) % 2);
-                    weights[part] = field(packed, quad);
+                for (part, weights) in weights.iter_mut().enumerate() {
+                    *weights = field(register(tile, first + part), quad);
                 }
                 // Loops over constants rather than closures: only they are compiled with these instructions and unrolled.
                 for t in 0..T {
@@ -139,8 +138,8 @@ fn codes_of_run<const NIBBLES: usize, const P: usize, const T: usize>(
             }
             for quad in 0..quads {
                 let mut weights = [[x86::_mm256_setzero_si256(); 2]; P];
-                for part in 0..P {
-                    weights[part] = codes::<NIBBLES>(load(&tile.0, first + part), quad);
+                for (part, weights) in weights.iter_mut().enumerate() {
+                    *weights = codes::<NIBBLES>(load(&tile.0, first + part), quad);
                 }
                 for t in 0..T {
                     for i in 0..2 {

@@ -4,7 +4,8 @@ use std::arch::x86_64 as x86;
 use std::arch::x86_64::__m256i;
 
 use super::{
-    PARTS, PEAK_SUMS, ROWS, add, add_exactly, broadcast, broadcast_pair, codes, field, load, peak_sums, quads,
+    PARTS, PEAK_SUMS, ROWS, add, add_exactly, broadcast, broadcast_pair, codes, field, load, peak_sums,
+    quads, register,
 };
 use crate::kernels::lanes::LANES;
 use crate::kernels::lm_head::{CODE_RUN, CodeSums, CodeTile, WideQuad, tile_quads};
@@ -70,13 +71,14 @@ fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
     }
 }
 
-/// Few tokens share the weights of sixteen rows at a time, more those of eight: so many sums leave registers for the weights.
+/// Few tokens share the weights of sixteen rows at a time, more those of eight: so many sums leave registers for the weights, and for
+/// the products of several columns, which the compiler adds first.
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dot_few<const T: usize>(tiles: &[Tile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
     let Some(sums) = sums.first_chunk_mut::<T>() else { return };
     let x = x.as_chunks::<T>().0.as_chunks::<QUADS>().0;
     for (tiles, x) in tiles.chunks(FEW_RUN).zip(x.chunks(FEW_RUN)) {
-        if T <= 4 {
+        if T <= 3 {
             few_of_run::<2, T>(tiles, x, sums);
         } else {
             few_of_run::<1, T>(tiles, x, sums);
@@ -95,17 +97,15 @@ fn few_of_run<const P: usize, const T: usize>(
     for first in (0..PARTS).step_by(P) {
         let mut totals = [[x86::_mm256_setzero_si256(); P]; T];
         for (tile, x) in tiles.iter().zip(x) {
-            let halves = tile.halves();
             if first == 0 {
-                for half in halves {
+                for half in tile.halves() {
                     fetch_ahead(half.as_ptr());
                 }
             }
             for quad in 0..QUADS {
                 let mut weights = [x86::_mm256_setzero_si256(); P];
-                for part in 0..P {
-                    let packed = load(halves[(first + part) / 2], (first + part) % 2);
-                    weights[part] = field(packed, quad);
+                for (part, weights) in weights.iter_mut().enumerate() {
+                    *weights = field(register(tile, first + part), quad);
                 }
                 // Loops over constants rather than closures: only they are compiled with these instructions and unrolled.
                 for t in 0..T {
@@ -161,8 +161,8 @@ fn codes_of_run<const NIBBLES: usize, const P: usize, const T: usize>(
             }
             for quad in 0..quads {
                 let mut weights = [[x86::_mm256_setzero_si256(); 2]; P];
-                for part in 0..P {
-                    weights[part] = codes::<NIBBLES>(load(&tile.0, first + part), quad);
+                for (part, weights) in weights.iter_mut().enumerate() {
+                    *weights = codes::<NIBBLES>(load(&tile.0, first + part), quad);
                 }
                 for t in 0..T {
                     for i in 0..2 {

@@ -19,6 +19,8 @@ pub(crate) enum Command {
     Throughput(Throughput),
     /// How long running answers pause while one long prompt is read
     Gap(Gap),
+    /// Mixed traffic, after which nothing may be left of it
+    Soak(Soak),
 }
 
 /// Clients that ask again as soon as they have their answer.
@@ -57,6 +59,23 @@ pub(crate) struct Gap {
     pub(crate) rounds: NonZeroUsize,
     #[command(flatten)]
     pub(crate) asked: Asked,
+}
+
+/// Visitors of every kind.
+#[derive(Debug, Args)]
+pub(crate) struct Soak {
+    /// Where the server is: one of ours
+    #[arg(long)]
+    pub(crate) url: String,
+    /// For how long they come
+    #[arg(long, value_name = "N", default_value = "10")]
+    pub(crate) minutes: f64,
+    /// The server's process, whose memory is watched
+    #[arg(long)]
+    pub(crate) pid: Option<u32>,
+    /// How many MiB larger it may be later than in the first minute
+    #[arg(long, value_name = "MIB", default_value = "8")]
+    pub(crate) growth: u64,
 }
 
 /// What each request asks for, and how results are printed.

@@ -7,6 +7,7 @@ mod arguments;
 mod gap;
 mod prompts;
 mod random;
+mod soak;
 mod statistics;
 mod stream;
 mod table;
@@ -24,6 +25,7 @@ async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Throughput(arguments) => throughput::run(&arguments).await,
         Command::Gap(arguments) => gap::run(&arguments).await,
+        Command::Soak(arguments) => soak::run(&arguments).await,
     };
     match result {
         Ok(report) => {

@@ -16,6 +16,7 @@ use crate::container;
 use crate::generation::{Defaults, FinishReason, Prompt};
 use crate::hub::{self, DEMO_NOTICE, LocalModel, REAL_MODEL_STEPS, Stage};
 use crate::kernels::self_test;
+use crate::metrics::Metrics;
 use crate::model::{Footprint, Inference, InferenceOptions, Model};
 use crate::pool::Pool;
 use crate::serving::{Event, Events, Handle};
@@ -65,6 +66,15 @@ impl Engine {
     /// Tests the kernels, then loads the model and starts the thread that computes. Takes a while, minutes when the model has
     /// to be downloaded first; `stages` says how far it is. Blocks, so it must not run on a thread of an asynchronous runtime.
     pub fn load(config: &Config, stages: &watch::Sender<Stage>) -> Result<Self> {
+        Self::load_counting(config, stages, Arc::new(Metrics::new()))
+    }
+
+    /// The same, where what it does is counted.
+    pub(crate) fn load_counting(
+        config: &Config,
+        stages: &watch::Sender<Stage>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self> {
         let started = Instant::now();
         let isa = config.isa;
         self_test(isa).context("the kernels compute wrong results on this machine")?;
@@ -77,7 +87,7 @@ impl Engine {
         let (tokenizer, template) = language(config, &checkpoint)?;
         let tokenizer = Arc::new(tokenizer);
         let inference = inference(config, &checkpoint)?;
-        let handle = Handle::start(inference, Arc::clone(&tokenizer), SLOTS, config.queue)?;
+        let handle = Handle::start(inference, Arc::clone(&tokenizer), SLOTS, config.queue, metrics)?;
 
         let name = config.alias.clone().unwrap_or_else(|| match (&origin, config.model.short_name()) {
             (LocalModel::Demo, _) => "bitnet-demo".to_owned(),

@@ -34,7 +34,11 @@ mod generation;
 
 mod scheduler;
 
+mod metrics;
+
 mod serving;
+
+pub mod logging;
 
 pub mod config;
 

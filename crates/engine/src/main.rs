@@ -3,15 +3,15 @@
 
 mod commands;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bitnet_engine::config::{Command, Config, Invocation};
 use bitnet_engine::engine::Engine;
+use bitnet_engine::logging;
 use bitnet_engine::server::{self, Listener};
 use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     // clap prints its errors and the help itself, and ends the program with its own status.
@@ -35,15 +35,7 @@ fn run(command: Command, config: &Config, warnings: &[String]) -> Result<ExitCod
         _ if commands::progress::is_drawn() => "warn",
         _ => "warn,bitnet_engine::hub=info",
     });
-    let filter = EnvFilter::try_new(levels)
-        .with_context(|| format!("--log-level {levels:?} is not a list of levels"))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        // A reader of the log that is gone is no reason to stop serving.
-        .log_internal_errors(false)
-        .init();
+    logging::start(config.log_format, levels)?;
     for warning in warnings {
         warn!("{warning}");
     }

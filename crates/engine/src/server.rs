@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use tokio::sync::{oneshot, watch};
@@ -17,10 +18,14 @@ pub use crate::http::listener::Listener;
 use crate::http::places::{Place, Places};
 use crate::hub::Stage;
 use crate::memory;
+use crate::metrics::Metrics;
+
+/// For what is said to those who came while the server was stopping.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Serves until `shutdown` resolves or the engine fails. The port answers from the start, with
 /// 503 until the model is loaded. Requests that run when `shutdown` resolves get
-/// `--shutdown-timeout` to finish.
+/// `--shutdown-timeout` to finish; meanwhile the port answers that no others are taken.
 pub async fn run(config: &Config, listener: Listener, shutdown: impl Future<Output = ()>) -> Result<()> {
     memory::give_back_large_blocks();
     let addresses = listener.addresses()?;
@@ -41,7 +46,7 @@ pub async fn run(config: &Config, listener: Listener, shutdown: impl Future<Outp
 
 /// Loads the engine and watches it; returns why there is none or none any more.
 async fn keep_engine(config: &Config, api: &Api, stages: watch::Sender<Stage>) -> anyhow::Error {
-    match load(config.clone(), stages).await {
+    match load(config.clone(), stages, api.metrics()).await {
         Ok(engine) => {
             let ended = engine.handle.ended();
             api.ready(engine);
@@ -55,11 +60,11 @@ async fn keep_engine(config: &Config, api: &Api, stages: watch::Sender<Stage>) -
 
 /// Loads on a thread of its own, not on one of tokio's, so that a program that is told to end
 /// meanwhile need not wait for it.
-async fn load(config: Config, stages: watch::Sender<Stage>) -> Result<Engine> {
+async fn load(config: Config, stages: watch::Sender<Stage>, metrics: Arc<Metrics>) -> Result<Engine> {
     let (sender, loaded) = oneshot::channel();
     let load = move || {
         // Nobody waits any more when the server was told to stop.
-        sender.send(Engine::load(&config, &stages)).ok();
+        sender.send(Engine::load_counting(&config, &stages, metrics)).ok();
     };
     std::thread::Builder::new().name("load".to_owned()).spawn(load).context("cannot start a thread")?;
     loaded.await.unwrap_or_else(|_| Err(anyhow!("loading the model panicked (see the log above)")))
@@ -73,30 +78,48 @@ async fn serve<T>(
     config: &Config,
     shutdown: impl Future<Output = T>,
 ) -> T {
+    let places = Places::new(config.max_connections);
     let mut connections = JoinSet::new();
     let (stop, stopping) = watch::channel(false);
     let result = tokio::select! {
         result = shutdown => result,
-        never = accept(&listener, &api, Places::new(config.max_connections), stopping, &mut connections) => match never {},
+        never = accept(&listener, &api, &places, &stopping, &mut connections) => match never {},
     };
 
-    drop(listener);
+    api.drain();
     info!(connections = connections.len(), "stopping");
     stop.send_replace(true);
-    let finish = async { while connections.join_next().await.is_some() {} };
-    if timeout(config.shutdown_timeout, finish).await.is_err() {
-        warn!("requests were still running after {} s and are cut off", config.shutdown_timeout.as_secs());
+    // Whoever comes now, a balancer that looks where requests may go, is told so and holds nothing up.
+    let mut late = JoinSet::new();
+    let (stop, stopping) = watch::channel(false);
+    tokio::select! {
+        finished = timeout(config.shutdown_timeout, all(&mut connections)) => {
+            if finished.is_err() {
+                let limit = config.shutdown_timeout.as_secs();
+                warn!("requests were still running after {limit} s and are cut off");
+            }
+        }
+        never = accept(&listener, &api, &places, &stopping, &mut late) => match never {},
     }
+    drop(listener);
     connections.shutdown().await;
+    stop.send_replace(true);
+    timeout(LAST_WORDS, all(&mut late)).await.ok();
+    late.shutdown().await;
     result
+}
+
+/// Waits until all connections have ended.
+async fn all(connections: &mut JoinSet<()>) {
+    while connections.join_next().await.is_some() {}
 }
 
 /// Gives every connection a place and a task of its own.
 async fn accept(
     listener: &Listener,
     api: &Arc<Api>,
-    places: Arc<Places>,
-    stopping: watch::Receiver<bool>,
+    places: &Arc<Places>,
+    stopping: &watch::Receiver<bool>,
     connections: &mut JoinSet<()>,
 ) -> Infallible {
     loop {

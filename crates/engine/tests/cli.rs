@@ -139,6 +139,51 @@ fn healthcheck_tells_by_its_exit_status() {
 }
 
 #[test]
+fn a_log_for_machines_is_json_and_says_nothing_of_what_was_asked() {
+    let arguments = ["-m", MODEL, "--port", "0", "--log-format", "json", "--log-level", "debug"];
+    let mut server = Server(program(&arguments).stderr(Stdio::piped()).spawn().unwrap());
+    let mut log = BufReader::new(server.0.stderr.take().unwrap()).lines().map(|line| {
+        let line = line.unwrap();
+        assert!(!line.contains("secret"), "{line}");
+        let object: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line:?}"));
+        assert!(object["timestamp"].is_string() && object["level"].is_string(), "{line}");
+        object
+    });
+    let listening = log.find(|line| line["message"] == "listening").unwrap();
+    assert!(log.any(|line| line["message"] == "ready"));
+
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let body = r#"{"prompt": "a secret story", "n_predict": 2, "ignore_eos": true}"#;
+    let head = format!(
+        "POST /completion?secret=query HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nx-request-id: call-17\r\n\
+         traceparent: 00-{trace}-00f067aa0ba902b7-01\r\nx-header: secret\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut client = TcpStream::connect(listening["address"].as_str().unwrap()).unwrap();
+    client.write_all((head + body).as_bytes()).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("x-request-id: call-17"), "{answer}");
+
+    let pid = server.0.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let lines: Vec<_> = log.collect();
+    let about = |message: &str| lines.iter().find(|line| line["message"] == message).unwrap();
+    let (answered, request) = (about("answered"), about("request"));
+    for line in [answered, request] {
+        assert_eq!(
+            (&line["span"]["id"], &line["span"]["trace"]),
+            (&"call-17".into(), &trace.into()),
+            "{line}"
+        );
+    }
+    assert_eq!((&request["method"], &request["path"]), (&"POST".into(), &"/completion".into()));
+    assert_eq!((&request["status"], &request["level"]), (&200.into(), &"INFO".into()));
+    assert!(request["seconds"].as_f64().unwrap() > 0.0, "{request}");
+    assert!(lines.iter().any(|line| line["message"] == "stopped"));
+}
+
+#[test]
 fn signals_end_the_server_in_order() {
     for signal in ["-TERM", "-INT"] {
         let (mut server, _) = serve(&mut program(&["-m", MODEL]));

@@ -9,13 +9,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use eventsource_stream::{Event, EventStreamError, Eventsource};
 use futures_util::{Stream, StreamExt, stream};
-use reqwest::header::{HeaderValue, RETRY_AFTER};
+use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::conversation::Conversation;
+use crate::trace::Trace;
 
 /// Longest answer, in bytes as it comes from the wire; also what one event of many lines can make us keep.
 const MAX_ANSWER: usize = 32 << 20;
@@ -37,6 +38,8 @@ pub struct EngineClient {
     base: Url,
     authorization: Option<HeaderValue>,
     model: Option<String>,
+    /// Of the request for which it asks.
+    trace: HeaderMap,
 }
 
 /// What one event of the engine adds to the answer.
@@ -149,7 +152,14 @@ impl EngineClient {
             base: config.engine_url.clone(),
             authorization: config.engine_api_key.clone(),
             model: config.chat_model.clone(),
+            trace: HeaderMap::new(),
         })
+    }
+
+    /// The same, where the engine learns which request it works for.
+    #[must_use]
+    pub fn within(&self, trace: &Trace) -> Self {
+        Self { trace: trace.headers(), ..self.clone() }
     }
 
     /// Asks for the next turn. Returns when the engine has accepted or refused; the text follows in the stream, which
@@ -167,6 +177,7 @@ impl EngineClient {
             body["model"] = json!(model);
         }
         let mut request = self.http.post(self.route("v1/chat/completions")).json(&body);
+        request = request.headers(self.trace.clone());
         if let Some(authorization) = &self.authorization {
             request = request.header(reqwest::header::AUTHORIZATION, authorization);
         }

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod origin;
+pub mod trace;
 
 pub mod config;
 pub mod conversation;

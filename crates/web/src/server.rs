@@ -31,6 +31,7 @@ use crate::patience::{Impatient, Limits};
 use crate::problem::Problem;
 use crate::request_body::BodyMemory;
 use crate::request_head::{self, Explained, MAX_HEAD, MAX_HEADERS};
+use crate::trace::Trace;
 use crate::{headers, origin, pages, relay};
 
 /// Open connections; more wait in the kernel's queue.
@@ -147,18 +148,20 @@ pub async fn check_health(addresses: &[SocketAddr]) -> anyhow::Result<()> {
 }
 
 async fn answer(state: &State, request: Request<Incoming>) -> Response {
-    let mut response = route(state, request).await.unwrap_or_else(|problem| refuse(&problem));
+    let trace = Trace::of(request.headers());
+    let mut response = route(state, &trace, request).await.unwrap_or_else(|problem| refuse(&problem));
     headers::protect(response.headers_mut());
+    trace.mark(response.headers_mut());
     response
 }
 
-async fn route(state: &State, request: Request<Incoming>) -> Result<Response, Problem> {
+async fn route(state: &State, trace: &Trace, request: Request<Incoming>) -> Result<Response, Problem> {
     request_head::check(&request)?;
     // To HEAD we answer as to GET; hyper leaves the body out.
     let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
     match (method, request.uri().path()) {
         (&Method::GET, "/") => Ok(file(&state.page, &request)),
-        (&Method::POST, "/chat") => chat(state, request).await,
+        (&Method::POST, "/chat") => chat(state, trace, request).await,
         // This program lives.
         (&Method::GET, "/health") => Ok(json(StatusCode::OK, &json!({"status": "ok"}))),
         // It can answer a chat as well.
@@ -185,7 +188,7 @@ async fn route(state: &State, request: Request<Incoming>) -> Result<Response, Pr
     }
 }
 
-async fn chat(state: &State, request: Request<Incoming>) -> Result<Response, Problem> {
+async fn chat(state: &State, trace: &Trace, request: Request<Incoming>) -> Result<Response, Problem> {
     origin::check(request.headers(), &state.config.public_origin)
         .map_err(|reason| Problem::cross_site(&reason))?;
     if !headers::is_json(request.headers()) {
@@ -194,7 +197,7 @@ async fn chat(state: &State, request: Request<Incoming>) -> Result<Response, Pro
     let version = request.version();
     let (body, share) = state.bodies.read(request.into_body()).await?;
     let conversation = Conversation::from_json(&body, state.config.system_prompt.as_deref())?;
-    let events = relay::answer(state.engine.clone(), conversation, state.config.engine_wait).await?;
+    let events = relay::answer(state.engine.within(trace), conversation, state.config.engine_wait).await?;
 
     // The conversation stays in memory until its answer has ended.
     let events = events.inspect(move |_| _ = &share);

@@ -13,6 +13,7 @@ use crate::generation::InvalidPrompt;
 use crate::http::admission::NotDone;
 use crate::http::refusal::{Code, ErrorBody, ErrorObject, Refusal};
 use crate::http::reply::{self, Reply};
+use crate::metrics::Reason;
 use crate::serving::SubmitError;
 
 /// Why a request gets no answer.
@@ -41,6 +42,8 @@ pub(super) enum ApiError {
     /// The text that clients of llama-server look for.
     #[error("Loading model")]
     Loading,
+    #[error("this server is stopping; ask another one, or this one later")]
+    Draining,
     #[error(transparent)]
     Refused(#[from] SubmitError),
     #[error("the answer cannot be computed: {0}")]
@@ -95,6 +98,7 @@ impl ApiError {
                 (StatusCode::METHOD_NOT_ALLOWED, REQUEST, Some("method_not_allowed"))
             }
             Self::Loading => (StatusCode::SERVICE_UNAVAILABLE, "unavailable_error", None),
+            Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "unavailable_error", Some("draining")),
             Self::Refused(SubmitError::Overloaded { .. }) => {
                 (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", Some("queue_full"))
             }
@@ -103,6 +107,26 @@ impl ApiError {
             }
             Self::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", Some("engine_failed")),
         }
+    }
+
+    /// What it counts as: nothing, if the request was taken and failed.
+    pub(super) fn reason(&self) -> Option<Reason> {
+        Some(match self {
+            Self::Http(refusal) => refusal.reason(),
+            Self::Refused(SubmitError::Overloaded { .. }) => Reason::QueueFull,
+            Self::Loading | Self::Draining | Self::Refused(SubmitError::Stopped) => Reason::NotReady,
+            Self::InvalidPrompt(InvalidPrompt::TooLong { .. }) => Reason::TooLong,
+            Self::NotFound { .. } | Self::ModelNotFound { .. } | Self::MethodNotAllowed { .. } => {
+                Reason::NotFound
+            }
+            Self::MalformedJson(_)
+            | Self::Invalid { .. }
+            | Self::Missing { .. }
+            | Self::Unsupported { .. }
+            | Self::InvalidPrompt(InvalidPrompt::Empty)
+            | Self::Template(_) => Reason::Invalid,
+            Self::Failed(_) => return None,
+        })
     }
 
     fn param(&self) -> Option<&str> {
@@ -153,7 +177,7 @@ impl ApiError {
                     headers.insert(RETRY_AFTER, HeaderValue::from(time.as_secs()));
                 }
             }
-            Self::Loading => {
+            Self::Loading | Self::Draining => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(1));
             }
             Self::MethodNotAllowed { allowed, .. } => {

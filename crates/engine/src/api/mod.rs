@@ -1,4 +1,4 @@
-//! HTTP requests in, responses out: OpenAI's API and llama-server's.
+//! HTTP requests in, responses out: OpenAI's API and llama-server's, and what operators ask.
 //!
 //! The way of a request through this module: [`Guard`] (may this client ask?), the table of
 //! endpoints below, [`Bodies`] (bounded), [`Admission`] (a permit before anything that costs time), [`fields`] (checked one by
@@ -12,18 +12,20 @@ mod fields;
 mod health;
 mod llamacpp;
 mod logprobs;
+mod metrics;
 mod openai;
 mod request;
 mod usage;
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::Method;
 use hyper::header::ACCESS_CONTROL_REQUEST_METHOD;
 use tokio::sync::watch;
-use tracing::debug;
+use tracing::Instrument;
 
 use crate::config::Config;
 use crate::engine::Engine;
@@ -35,9 +37,12 @@ use crate::http::guard::Guard;
 use crate::http::refusal::Refusal;
 use crate::http::reply::{self, Reply};
 use crate::http::request_head;
+use crate::http::trace::Trace;
 use crate::hub::Stage;
+use crate::metrics::Metrics;
 use answer::{Plan, Wire};
 use error::ApiError;
+use health::{Signs, State};
 use llamacpp::{completion, props, tokens};
 use openai::{chat, completions, models};
 
@@ -65,6 +70,13 @@ pub(crate) struct Api {
     bodies: Bodies,
     admission: Admission,
     ping: Duration,
+    metrics: Arc<Metrics>,
+    /// Requests that may wait for the engine.
+    queue: usize,
+    /// Name of the instruction set.
+    isa: String,
+    /// Nothing new is taken any more.
+    draining: AtomicBool,
     /// What the engine does before it is there.
     stage: watch::Receiver<Stage>,
     /// Empty until the model is loaded.
@@ -75,6 +87,9 @@ pub(crate) struct Api {
 enum Endpoint<'a> {
     Root,
     Health,
+    Livez,
+    Readyz,
+    Metrics,
     Models,
     Model(&'a str),
     Props,
@@ -87,11 +102,26 @@ enum Endpoint<'a> {
     ApplyTemplate,
 }
 
+impl Endpoint<'_> {
+    /// Whether it is about the server and not about a model: answered to everybody, at any time, and on reserved connections.
+    fn is_health(&self) -> bool {
+        matches!(self, Self::Root | Self::Health | Self::Livez | Self::Readyz)
+    }
+
+    /// Whether it is asked again and again by something that watches.
+    fn is_probe(&self) -> bool {
+        self.is_health() || matches!(self, Self::Metrics)
+    }
+}
+
 /// The endpoint at a path, and its method.
 fn endpoint(path: &str) -> Option<(Method, Endpoint<'_>)> {
     Some(match path {
         "/" => (Method::GET, Endpoint::Root),
         "/health" | "/v1/health" => (Method::GET, Endpoint::Health),
+        "/livez" => (Method::GET, Endpoint::Livez),
+        "/readyz" => (Method::GET, Endpoint::Readyz),
+        "/metrics" => (Method::GET, Endpoint::Metrics),
         "/models" | "/v1/models" => (Method::GET, Endpoint::Models),
         "/props" => (Method::GET, Endpoint::Props),
         "/slots" => (Method::GET, Endpoint::Slots),
@@ -120,6 +150,10 @@ impl Api {
             bodies: Bodies::new(config.max_body_bytes),
             admission: Admission::new(limits)?,
             ping: config.sse_ping_interval,
+            metrics: Arc::new(Metrics::new()),
+            queue: config.queue,
+            isa: config.isa.to_string(),
+            draining: AtomicBool::new(false),
             stage,
             engine: OnceLock::new(),
         })
@@ -130,15 +164,30 @@ impl Api {
         self.engine.set(Arc::new(engine)).ok();
     }
 
+    /// Where the engine counts as well.
+    pub(crate) fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// From now on only questions about the server are answered; what was taken before goes on.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
     /// Answers a request. Never fails: what goes wrong is an answer too. On a `reserved` connection it must cost nothing.
     pub(crate) async fn handle(&self, request: Request, reserved: bool) -> Reply {
-        let started = Instant::now();
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let is_probe = endpoint(request.uri().path()).is_some_and(|(_, endpoint)| endpoint.is_probe());
+        let trace = Trace::begin(&request, is_probe);
         let headers = request.headers().clone();
-        let mut reply = self.respond(request, reserved).await.unwrap_or_else(ApiError::into_reply);
+        let reply = self.respond(request, reserved).instrument(trace.span()).await;
+        let mut reply = reply.unwrap_or_else(|error| {
+            if let Some(reason) = error.reason() {
+                self.metrics.refused(reason);
+            }
+            error.into_reply()
+        });
         self.guard.share(&headers, &mut reply);
-        debug!(%method, path, status = reply.status().as_u16(), time = ?started.elapsed(), "request");
-        reply
+        trace.finish(reply)
     }
 
     async fn respond(&self, request: Request, reserved: bool) -> Result<Reply, ApiError> {
@@ -162,15 +211,24 @@ impl Api {
                 allowed: method,
             });
         }
-        if !matches!(endpoint, Endpoint::Root | Endpoint::Health) {
-            if reserved {
-                return Err(Refusal::Crowded.into());
-            }
+        if !endpoint.is_probe() && reserved {
+            return Err(Refusal::Crowded.into());
+        }
+        if !endpoint.is_health() {
             self.guard.check_key(request.headers())?;
+        }
+        if !endpoint.is_probe() && self.draining.load(Ordering::Relaxed) {
+            return Err(ApiError::Draining);
         }
         match endpoint {
             Endpoint::Root => Ok(reply::text("bitnet-engine is running\n")),
-            Endpoint::Health => health::health(self.engine.get().map(AsRef::as_ref), &self.stage),
+            Endpoint::Health => Ok(health::health(self.engine.get().map(AsRef::as_ref), &self.stage)),
+            Endpoint::Livez => Ok(health::livez(&self.state())),
+            Endpoint::Readyz => Ok(health::readyz(&self.state())),
+            Endpoint::Metrics => {
+                let (engine, ready) = (self.engine.get().map(AsRef::as_ref), self.state() == State::Ready);
+                Ok(metrics::metrics(&self.metrics, engine, ready, self.queue, &self.isa))
+            }
             Endpoint::Models => Ok(reply::ok(&models::list(&self.engine()?.about))),
             Endpoint::Model(name) => {
                 Ok(reply::ok(&models::get(&self.engine()?.about, &escapes::decode(name)?)?))
@@ -184,6 +242,15 @@ impl Api {
             Endpoint::Detokenize => self.inspect(request, tokens::detokenize).await,
             Endpoint::ApplyTemplate => self.inspect(request, tokens::apply_template).await,
         }
+    }
+
+    fn state(&self) -> State {
+        State::of(Signs {
+            stage: *self.stage.borrow(),
+            alive: self.engine.get().map(|engine| engine.handle.is_alive()),
+            step: self.metrics.step_runs_for(),
+            draining: self.draining.load(Ordering::Relaxed),
+        })
     }
 
     fn engine(&self) -> Result<&Arc<Engine>, ApiError> {

@@ -5,6 +5,7 @@ use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, Ty
 
 use crate::hub::ModelReference;
 use crate::kernels::{CacheType, Isa};
+use crate::logging::Format;
 use crate::model::LmHeadType;
 
 /// A name, what it stands for, and what the help says of it.
@@ -24,6 +25,9 @@ const HEAD_TYPES: &[Choice<LmHeadType>] = &[
     ),
 ];
 
+const LOG_FORMATS: &[Choice<Format>] =
+    &[("text", Format::Text, "Lines for people"), ("json", Format::Json, "Objects for a collector")];
+
 fn one_of<T: Copy + Send + Sync>(choices: &'static [Choice<T>]) -> impl TypedValueParser<Value = T> {
     let names = choices.iter().map(|(name, _, help)| PossibleValue::new(*name).help(*help));
     PossibleValuesParser::new(names).try_map(|asked| {
@@ -38,6 +42,10 @@ pub(super) fn cache_type() -> impl TypedValueParser<Value = CacheType> {
 
 pub(super) fn head_type() -> impl TypedValueParser<Value = LmHeadType> {
     one_of(HEAD_TYPES)
+}
+
+pub(super) fn log_format() -> impl TypedValueParser<Value = Format> {
+    one_of(LOG_FORMATS)
 }
 
 /// What `--head` calls it.

@@ -21,8 +21,9 @@ use clap::Args;
 use crate::hub;
 pub use crate::hub::ModelReference;
 use crate::kernels::{CacheType, Isa};
+use crate::logging;
 use crate::model::LmHeadType;
-use choices::{cache_type, head_name, head_type, isa, model};
+use choices::{cache_type, head_name, head_type, isa, log_format, model};
 use download::DownloadFlags;
 pub use environment::{service_links, with_environment};
 use generation::GenerationFlags;
@@ -121,6 +122,9 @@ pub struct Config {
     /// What to log: error, warn, info, debug, trace, or a list such as `info,bitnet_engine::serving=debug` [default: info; in a chat warn]
     #[arg(long, value_name = "FILTER", help_heading = "Logging", value_parser = log_filter)]
     pub log_level: Option<String>,
+    /// How to log: for people, or one JSON object a line
+    #[arg(long, value_name = "FORMAT", help_heading = "Logging", default_value = "text", value_parser = log_format())]
+    pub log_format: logging::Format,
 }
 
 impl Config {
@@ -234,6 +238,7 @@ mod tests {
             ("--cors-origins", "null", "SCHEME://HOST[:PORT]"),
             ("--log-level", "info=loud=x", "invalid"),
             ("--log-level", "verbose", "debug"),
+            ("--log-format", "xml", "json"),
             ("--host", "http://localhost", "one address"),
             ("--host", "a,b", "one address"),
             ("--host", "a b", "one address"),

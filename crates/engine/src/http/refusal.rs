@@ -6,6 +6,7 @@ use hyper::StatusCode;
 use serde::Serialize;
 
 use super::request_head::{MAX_HEAD, MAX_HEADERS};
+use crate::metrics::Reason;
 
 /// The body of a refusal, or an event in a stream that has begun: OpenAI's shape.
 #[derive(Debug, Serialize)]
@@ -92,6 +93,19 @@ impl Refusal {
             Self::ForeignHost { .. } => (StatusCode::FORBIDDEN, FORBIDDEN, "host_not_allowed"),
             Self::Crowded => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, "too_many_connections"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, "too_much_text"),
+        }
+    }
+
+    /// What it counts as.
+    pub(crate) fn reason(&self) -> Reason {
+        match self {
+            Self::HeadTooLarge | Self::BodyTooLarge { .. } => Reason::TooLarge,
+            Self::BodyTooSlow(_) | Self::BodyIncomplete(_) => Reason::Incomplete,
+            Self::MissingKey | Self::WrongKey => Reason::Unauthorized,
+            Self::ForeignOrigin { .. } | Self::ForeignHost { .. } => Reason::Forbidden,
+            Self::Crowded => Reason::Places,
+            Self::Busy => Reason::Text,
+            Self::UnreadableHead | Self::MalformedPath { .. } | Self::MalformedHost => Reason::Invalid,
         }
     }
 

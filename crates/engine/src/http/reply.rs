@@ -64,7 +64,12 @@ pub(crate) fn with_share(reply: Reply, share: Share) -> Reply {
 
 /// A body for people.
 pub(crate) fn text(body: &'static str) -> Reply {
-    reply(StatusCode::OK, Some("text/plain; charset=utf-8"), full(body))
+    text_as("text/plain; charset=utf-8", body)
+}
+
+/// A text of another type.
+pub(crate) fn text_as(content_type: &'static str, body: impl Into<Bytes>) -> Reply {
+    reply(StatusCode::OK, Some(content_type), full(body))
 }
 
 /// No body, and the methods that this path takes.

@@ -9,6 +9,7 @@ use tracing::error;
 use super::event::Events;
 use super::thread::{Reader, Thread};
 use crate::generation::GenerationRequest;
+use crate::metrics::{Metrics, Pages};
 use crate::model::Inference;
 use crate::scheduler::{Limits, Request, Scheduler, SequenceId, SlotStatus};
 use crate::tokenizer::Tokenizer;
@@ -40,6 +41,8 @@ pub(crate) struct Status {
     pub slots: Vec<SlotStatus>,
     /// Requests that wait for a slot.
     pub waiting: usize,
+    /// Of the KV cache, if it has pages.
+    pub pages: Option<Pages>,
 }
 
 /// What both ends of the line see.
@@ -70,9 +73,10 @@ impl Handle {
         tokenizer: Arc<Tokenizer>,
         slots: usize,
         queue: usize,
+        metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
         let (handle, line) = connect(Limits { slots, queue, rows: inference.max_rows() });
-        let thread = Thread::new(inference, tokenizer, line);
+        let thread = Thread::new(inference, tokenizer, metrics, line);
         std::thread::Builder::new().name("engine".to_owned()).spawn(move || thread.run())?;
         Ok(handle)
     }
@@ -104,7 +108,7 @@ impl Handle {
     #[must_use]
     pub(crate) fn status(&self) -> Status {
         let state = self.shared.lock();
-        Status { slots: state.scheduler.slots().collect(), waiting: state.scheduler.waiting() }
+        Status { slots: state.scheduler.slots().collect(), waiting: state.scheduler.waiting(), pages: None }
     }
 
     /// Whether the thread still runs.

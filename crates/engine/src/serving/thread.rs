@@ -5,12 +5,13 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
-use tracing::{debug, error, info};
+use tracing::{Span, debug, error, info};
 
 use super::event::Event;
 use super::handle::Line;
 use super::sequence::{Advance, Next, Sequence};
 use crate::generation::{Finish, FinishReason, GenerationRequest, Piece, Progress, Token};
+use crate::metrics::{Metrics, Outcome};
 use crate::model::{ForwardError, Inference, Run};
 use crate::sampling::NoTokenLeft;
 use crate::scheduler::{Chunk, Output, Sampled, SequenceId, Step};
@@ -21,6 +22,7 @@ pub(super) struct Thread {
     inference: Inference,
     tokenizer: Arc<Tokenizer>,
     readers: HashMap<SequenceId, Reader>,
+    metrics: Arc<Metrics>,
     line: Line,
 }
 
@@ -29,10 +31,16 @@ pub(super) struct Reader {
     events: UnboundedSender<Event>,
     sequence: Sequence,
     progress: Progress,
+    /// What its log lines belong to.
+    span: Span,
+    /// When it was submitted.
+    arrived: Instant,
     /// When its first step began.
     started: Instant,
     /// When its prompt was done.
     answering: Option<Instant>,
+    /// When its last token was chosen.
+    last_token: Option<Instant>,
 }
 
 /// How an answer ended.
@@ -55,17 +63,24 @@ impl From<ForwardError> for End {
 }
 
 impl Thread {
-    pub(super) fn new(inference: Inference, tokenizer: Arc<Tokenizer>, line: Line) -> Self {
-        Self { inference, tokenizer, readers: HashMap::new(), line }
+    pub(super) fn new(
+        inference: Inference,
+        tokenizer: Arc<Tokenizer>,
+        metrics: Arc<Metrics>,
+        line: Line,
+    ) -> Self {
+        Self { inference, tokenizer, readers: HashMap::new(), metrics, line }
     }
 
     pub(super) fn run(mut self) {
         while let Some(step) = self.wait_for_step() {
+            self.metrics.step_begins(step.chunks.len());
             let runs: Vec<Run> = step.chunks.iter().map(run).collect();
             match self.inference.forward(&runs) {
                 Ok(()) => self.finish(&step),
                 Err(error) => self.abort(&step, &error.to_string()),
             }
+            self.metrics.step_ends();
         }
     }
 
@@ -78,6 +93,8 @@ impl Thread {
             }
             self.readers.extend(state.arrived.drain(..));
             for (id, reader) in self.readers.extract_if(|_, reader| reader.is_gone()) {
+                self.metrics.ended(Outcome::Cancelled, reader.arrived.elapsed());
+                let _entered = reader.span.enter();
                 debug!(sampled = reader.sequence.sampled(), "cancelled");
                 state.scheduler.cancel(id);
             }
@@ -86,6 +103,7 @@ impl Thread {
                 for admitted in &step.admitted {
                     if let Some(reader) = self.readers.get_mut(&admitted.sequence) {
                         reader.start(admitted.slot, admitted.reused);
+                        self.metrics.queued(reader.started - reader.arrived);
                     }
                 }
                 return Some(step);
@@ -106,7 +124,9 @@ impl Thread {
                 Output::Prompt { token, .. } => {
                     reader.prompt_token(&mut self.inference, index, token).map(|()| None)
                 }
-                Output::Sample(_) => reader.sample(&mut self.inference, index, &self.tokenizer).map(Some),
+                Output::Sample(_) => {
+                    reader.sample(&mut self.inference, index, &self.tokenizer, &self.metrics).map(Some)
+                }
             };
             match outcome {
                 Ok(token) => sampled.extend(token.map(|token| (id, Sampled::Next(token)))),
@@ -124,7 +144,7 @@ impl Thread {
         drop(state);
         // Only now, so that whoever has a whole answer finds the slot free.
         for (reader, end) in ended {
-            reader.end(end);
+            reader.end(end, &self.metrics);
         }
     }
 
@@ -135,7 +155,7 @@ impl Thread {
         drop(state);
         for chunk in &step.chunks {
             if let Some(reader) = self.readers.remove(&chunk.sequence) {
-                reader.end(End::Failed(reason.to_owned()));
+                reader.end(End::Failed(reason.to_owned()), &self.metrics);
             }
         }
     }
@@ -152,8 +172,11 @@ impl Reader {
             events,
             sequence: Sequence::new(request),
             progress: Progress { prompt: request.prompt.tokens().len(), ..Progress::default() },
+            span: Span::current(),
+            arrived: Instant::now(),
             started: Instant::now(),
             answering: None,
+            last_token: None,
         };
         if let (true, Some(&id)) = (request.report.prompt, request.prompt.tokens().first()) {
             reader.send(Event::Prompt(Token { id, logprobs: None }));
@@ -186,15 +209,29 @@ impl Reader {
     }
 
     /// Chooses the next token of the answer and sends what becomes visible by it.
-    fn sample(&mut self, inference: &mut Inference, index: usize, tokenizer: &Tokenizer) -> Result<u32, End> {
+    fn sample(
+        &mut self,
+        inference: &mut Inference,
+        index: usize,
+        tokenizer: &Tokenizer,
+        metrics: &Metrics,
+    ) -> Result<u32, End> {
+        let is_first = self.answering.is_none();
         let answering = *self.answering.get_or_insert_with(Instant::now);
         self.progress.prompt_time = answering - self.started;
+        if is_first {
+            let Progress { prompt, reused, prompt_time, .. } = self.progress;
+            metrics.prefilled(prompt - reused, reused, prompt_time);
+        }
         let advance = if self.sequence.is_full() {
             self.sequence.end(FinishReason::Length)
         } else {
             let (demand, touched) = (self.sequence.demand(), self.sequence.touched());
             self.sequence.advance(inference.select(index, demand, touched)?, tokenizer)?
         };
+        if self.sequence.sampled() > self.progress.sampled {
+            self.count_token(metrics);
+        }
         let Advance { text, tokens, next } = advance;
         self.progress.sampled = self.sequence.sampled();
         self.progress.completion += tokens.len();
@@ -208,12 +245,31 @@ impl Reader {
         }
     }
 
+    /// A token was chosen.
+    fn count_token(&mut self, metrics: &Metrics) {
+        let now = Instant::now();
+        match self.last_token.replace(now) {
+            None => metrics.first_token(now - self.arrived),
+            Some(last) => metrics.gap(now - last),
+        }
+        metrics.reached(self.progress.prompt + self.sequence.sampled());
+    }
+
     /// Sends how it ended.
-    fn end(self, end: End) {
+    fn end(self, end: End, metrics: &Metrics) {
+        let _entered = self.span.enter();
+        let outcome = match &end {
+            End::Finished(FinishReason::Length) => Outcome::Length,
+            End::Finished(FinishReason::EndOfGeneration | FinishReason::StopString(_)) => Outcome::Stop,
+            End::Failed(_) => Outcome::Failed,
+        };
+        metrics.ended(outcome, self.arrived.elapsed());
         match end {
             End::Finished(reason) => {
                 let Progress { prompt, reused, sampled, prompt_time, generation_time, .. } = self.progress;
-                info!(prompt, reused, sampled, ?prompt_time, ?generation_time, ?reason, "answered");
+                // Not the reason itself, which may be a text of the request.
+                let ended_by = outcome.label();
+                info!(prompt, reused, sampled, ?prompt_time, ?generation_time, reason = ended_by, "answered");
                 self.send(Event::Finish(Finish { reason, progress: self.progress }));
             }
             End::Failed(reason) => self.send(Event::Failed(reason)),

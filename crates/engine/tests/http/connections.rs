@@ -61,7 +61,7 @@ async fn a_request_keeps_its_connection_and_beside_all_of_them_health_still_answ
     let body = json!({ "prompt": "Once", "n_predict": 3 });
     let waiting = server.stream("/completion", body.clone()).await;
     let _idle = idle(&server, 100).await;
-    for path in ["/health", "/v1/health", "/"] {
+    for path in ["/health", "/v1/health", "/", "/livez", "/readyz", "/metrics"] {
         assert_eq!(server.get(path).await.status, StatusCode::OK);
     }
     let refused = server.post("/completion", &body).await;

@@ -11,6 +11,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::client::{request, send};
+use super::exposition;
+use super::refusals::error;
 use super::server::{MODEL, Server};
 
 /// A server whose model never comes: its hub takes the connection and says nothing.
@@ -42,7 +44,15 @@ async fn until_the_model_is_loaded_the_port_answers_503() {
         }
         assert_eq!(reply.json(), expected);
     }
-    assert_eq!(server.get("/").await.status, StatusCode::OK, "this needs no model");
+    for path in ["/", "/livez"] {
+        assert_eq!(server.get(path).await.status, StatusCode::OK, "{path} needs no model");
+    }
+    let reply = server.get("/readyz").await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(reply.json(), json!({ "status": "loading" }));
+    let metrics = exposition::parse(&server.get("/metrics").await.text);
+    assert_eq!((metrics["bitnet_ready"], metrics["llamacpp:requests_deferred"]), (0.0, 0.0));
+    assert_eq!(metrics[r#"bitnet_requests_refused_total{reason="not_ready"}"#], 2.0);
 }
 
 #[tokio::test]
@@ -120,11 +130,20 @@ async fn running_requests_finish_before_the_server_ends() {
     let running = server.keep_busy().await;
     // Connections without a request do not hold the server up.
     let _idle = TcpStream::connect(address).await.unwrap();
+    assert_eq!(server.get("/readyz").await.json(), json!({ "status": "ok" }));
     server.stop();
-    server.until("closed", async || TcpStream::connect(address).await.is_err()).await;
+    server.until("draining", async || server.get("/readyz").await.status != StatusCode::OK).await;
+    assert_eq!(server.get("/readyz").await.json(), json!({ "status": "draining" }));
+    assert_eq!(server.get("/livez").await.status, StatusCode::OK, "it does what it should");
+    let refused = server.post("/completion", &json!({ "prompt": "too late" })).await;
+    assert_eq!(error(&refused, 503)["code"], "draining");
+    assert_eq!(refused.header("retry-after"), "1");
+    let metrics = exposition::parse(&server.get("/metrics").await.text);
+    assert_eq!((metrics["bitnet_ready"], metrics["bitnet_slots_busy"]), (0.0, 1.0));
     let (chunks, _) = running.rest().await;
     assert_eq!(chunks.last().unwrap()["stop"], true);
     server.ended().await.unwrap();
+    assert!(TcpStream::connect(address).await.is_err(), "the port is closed");
 }
 
 #[tokio::test]

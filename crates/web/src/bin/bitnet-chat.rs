@@ -1,7 +1,6 @@
 //! `bitnet-chat`: engine and page in one process, for a first try (`cargo chat`) and for the single-container image.
 //! The two still meet on the engine's port, so neither knows the difference.
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -14,7 +13,6 @@ use clap::builder::Resettable;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use futures_util::FutureExt;
 use reqwest::Url;
-use tracing_subscriber::EnvFilter;
 
 /// BitNet chat: engine and page in one program
 #[derive(Parser)]
@@ -74,13 +72,7 @@ async fn serve(
     mut web: bitnet_web::config::Config,
     warnings: &[String],
 ) -> anyhow::Result<()> {
-    let filter =
-        EnvFilter::try_new(engine.log_filter("info")).context("--log-level is not a list of levels")?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    bitnet_engine::logging::start(engine.log_format, engine.log_filter("info"))?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }

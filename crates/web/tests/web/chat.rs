@@ -81,6 +81,30 @@ async fn the_engine_is_asked_in_the_openai_format() {
 }
 
 #[tokio::test]
+async fn the_engine_learns_which_request_it_works_for_and_so_does_the_client() {
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let mut engine = FakeEngine::start(vec![Reply::Stream(vec![text("Hi"), end("stop")]); 2]).await;
+    let web = Web::before(&engine);
+    let request = web.request("POST", "/chat").json(&json!({"message": "Hi"}));
+    let request = request.header("x-request-id", "call-17").header("traceparent", parent);
+    let response = request.header("cookie", "a=b").send().await.unwrap();
+    let (headers, _) = engine.request_with_headers().await;
+    assert_eq!(
+        (&headers["x-request-id"], &headers["traceparent"]),
+        (&"call-17".parse().unwrap(), &parent.parse().unwrap())
+    );
+    assert_eq!(response.headers()["x-request-id"], "call-17");
+    assert!(!headers.contains_key("cookie"));
+
+    let response = web.post(&json!({"message": "Hi"})).await;
+    let (headers, _) = engine.request_with_headers().await;
+    assert_eq!(headers["x-request-id"].len(), 32);
+    assert_eq!(response.headers()["x-request-id"], headers["x-request-id"]);
+    assert!(!headers.contains_key("traceparent"));
+    assert!(web.get("/nothing").await.headers().contains_key("x-request-id"));
+}
+
+#[tokio::test]
 async fn a_browser_that_leaves_in_mid_answer_cancels_the_engine() {
     let mut engine = FakeEngine::start([Reply::Stream(vec![text("first"), Step::Hang])]).await;
     let web = Web::before(&engine);

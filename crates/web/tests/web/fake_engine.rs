@@ -11,6 +11,7 @@ use futures_util::{StreamExt, stream};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
+use hyper::header::HeaderMap;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -60,7 +61,7 @@ pub(crate) fn chunk(json: &Value) -> Step {
 pub(crate) struct FakeEngine {
     pub(crate) address: SocketAddr,
     replies: Arc<Mutex<VecDeque<Reply>>>,
-    requests: mpsc::UnboundedReceiver<Value>,
+    requests: mpsc::UnboundedReceiver<(HeaderMap, Value)>,
     dropped: mpsc::UnboundedReceiver<()>,
     _task: JoinSet<()>,
 }
@@ -99,6 +100,11 @@ impl FakeEngine {
 
     /// The body of the next chat request.
     pub(crate) async fn request(&mut self) -> Value {
+        self.request_with_headers().await.1
+    }
+
+    /// The headers and the body of the next chat request.
+    pub(crate) async fn request_with_headers(&mut self) -> (HeaderMap, Value) {
         in_time(self.requests.recv()).await.unwrap()
     }
 
@@ -121,7 +127,7 @@ pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {
 #[derive(Clone)]
 struct Engine {
     replies: Arc<Mutex<VecDeque<Reply>>>,
-    requests: mpsc::UnboundedSender<Value>,
+    requests: mpsc::UnboundedSender<(HeaderMap, Value)>,
     dropped: mpsc::UnboundedSender<()>,
 }
 
@@ -157,8 +163,9 @@ impl Engine {
             _ => return json(404, "{}"),
         }
         let mut watch = Watch(Some(self.dropped.clone()));
-        let body = request.into_body().collect().await.unwrap().to_bytes();
-        let _ = self.requests.send(serde_json::from_slice(&body).unwrap());
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let _ = self.requests.send((head.headers, serde_json::from_slice(&body).unwrap()));
         let reply = self.replies.lock().unwrap().pop_front().expect("a scripted reply");
         match reply {
             Reply::Nothing => std::future::pending().await,

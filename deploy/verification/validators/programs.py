@@ -83,7 +83,7 @@ def checkov(tree):
             (staged / f"{name}.yaml").write_text(yaml.safe_dump_all(objects.values()))
         config = tree / "deploy/verification/checkov.yaml"
         run([tools() / "bin/python", tools() / "bin/checkov", "--config-file", config, "--directory", "."], cwd=staged)
-    return "Dockerfiles, Bicep, ARM, both overlays, workflow"
+    return "Dockerfiles, Bicep, ARM, all overlays, workflow"
 
 
 def stages_are_shared(tree):

@@ -19,13 +19,16 @@ async fn every_metric_in_deploy_is_served() {
     let served = names(scrape.body.as_str().expect("text"));
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
     let mut used = BTreeSet::new();
-    for file in ["monitoring/rules.yml", "monitoring/dashboard.json", "kubernetes/components/keda/scaledobject.yaml"] {
+    for file in
+        ["monitoring/rules.yml", "monitoring/dashboard.json", "kubernetes/components/keda/scaledobject.yaml"]
+    {
         let text = fs::read_to_string(deploy.join(file)).expect(file);
         let found = names(&text);
         assert!(!found.is_empty(), "{file} names no metric");
         used.extend(found);
     }
-    let missing: Vec<_> = used.difference(&served).filter(|name| !SOMETIMES.iter().any(|s| name.starts_with(s))).collect();
+    let missing: Vec<_> =
+        used.difference(&served).filter(|name| !SOMETIMES.iter().any(|s| name.starts_with(s))).collect();
     assert!(missing.is_empty(), "{missing:?} is not among {served:?}");
 }
 
@@ -33,11 +36,15 @@ async fn every_metric_in_deploy_is_served() {
 fn names(text: &str) -> BTreeSet<String> {
     let is_part = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | ':');
     let words = text.split(|character| !is_part(character)).map(|word| word.trim_end_matches(':'));
-    words.filter(|word| word.starts_with("bitnet_") || word.starts_with("llamacpp:")).map(str::to_owned).collect()
+    words
+        .filter(|word| word.starts_with("bitnet_") || word.starts_with("llamacpp:"))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
 fn metrics_are_found_in_expressions_and_scrapes() {
-    let expression = r#"sum by (le) (rate(bitnet_a_bucket{x="y"}[5m])) / instance:bitnet_c:p95 > 0.8 * llamacpp:d"#;
+    let expression =
+        r#"sum by (le) (rate(bitnet_a_bucket{x="y"}[5m])) / instance:bitnet_c:p95 > 0.8 * llamacpp:d"#;
     assert_eq!(names(expression), ["bitnet_a_bucket", "llamacpp:d"].map(str::to_owned).into());
 }

@@ -46,7 +46,9 @@ fn ask(host: &str, port: u16, path: &str) -> Result<String> {
 
 fn ask_at(address: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, TIME_TO_CONNECT)?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())?;
+    stream.write_all(
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes(),
+    )?;
     let mut line = String::new();
     BufReader::new(stream.take(4096)).read_line(&mut line)?;
     ensure!(line.ends_with('\n'), "it ends in the middle of a line");

@@ -99,7 +99,8 @@ impl Engine {
         let serving = serving(config, context)?;
         let Limits { sequences, .. } = serving.limits;
         let footprint = footprint(config, &checkpoint)?;
-        let pages = budget::pages(&config.scheduling, footprint, context, sequences, container::memory_limit())?;
+        let pages =
+            budget::pages(&config.scheduling, footprint, context, sequences, container::memory_limit())?;
         let store = Store::new(pages, BLOCK);
         let handle = if let Some(speed) = simulated {
             let simulation = Simulation::new(speed, &tokenizer, hyperparameters.vocab_size)

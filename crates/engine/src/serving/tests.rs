@@ -41,6 +41,7 @@ fn serve(sequences: usize, pages: usize, rows: usize, max_token_gap: Duration) -
 }
 
 /// A request that is the same whenever it is made of the same numbers.
+#[expect(clippy::struct_excessive_bools, reason = "all that may make a difference")]
 #[derive(Clone, Debug)]
 struct Asked {
     /// How much of it begins like all others, and how much is its own.
@@ -73,7 +74,7 @@ impl Asked {
                 ..SamplingParameters::default()
             },
             stop: Vec::new(),
-            report: Report { logprobs: (self.seed % 2 == 0).then_some(3), prompt: self.echo },
+            report: Report { logprobs: self.seed.is_multiple_of(2).then_some(3), prompt: self.echo },
             cache_prompt: self.cached,
             client: Client::Key(self.client),
         }
@@ -87,10 +88,20 @@ impl Asked {
 
 fn any_asked() -> impl Strategy<Value = Asked> {
     let lengths = (prop::sample::select(vec![0, 5, 127, 128, 200, 300]), 1..60_usize, 1..24_usize);
-    let kinds = (any::<u64>(), any::<bool>(), any::<bool>(), prop::bool::weighted(0.2), prop::bool::weighted(0.8));
+    let kinds =
+        (any::<u64>(), any::<bool>(), any::<bool>(), prop::bool::weighted(0.2), prop::bool::weighted(0.8));
     (lengths, kinds, 0..3_usize, prop::bool::weighted(0.2)).prop_map(
         |((common, own, tokens), (seed, greedy, penalized, echo, cached), client, abandoned)| Asked {
-            common, own, seed, tokens, greedy, penalized, echo, cached, client, abandoned,
+            common,
+            own,
+            seed,
+            tokens,
+            greedy,
+            penalized,
+            echo,
+            cached,
+            client,
+            abandoned,
         },
     )
 }
@@ -151,7 +162,16 @@ proptest! {
 #[test]
 fn abandoned_neighbours_change_nothing() {
     let steady = Asked {
-        common: 5, own: 7, seed: 2, tokens: 300, greedy: false, penalized: true, echo: false, cached: true, client: 0, abandoned: false,
+        common: 5,
+        own: 7,
+        seed: 2,
+        tokens: 300,
+        greedy: false,
+        penalized: true,
+        echo: false,
+        cached: true,
+        client: 0,
+        abandoned: false,
     };
     let handle = serve(4, 4 * FEWEST_PAGES, 64, Duration::from_millis(50));
     let (expected, _) = steady.alone(&handle);
@@ -159,7 +179,7 @@ fn abandoned_neighbours_change_nothing() {
     for seed in 0..50 {
         let other = Asked { seed, own: 40, client: 1 + seed as usize % 3, ..steady.clone() };
         let mut events = handle.submit(other.request()).unwrap().events;
-        if seed % 2 == 0 {
+        if seed.is_multiple_of(2) {
             events.blocking_recv();
         }
     }
@@ -171,7 +191,16 @@ fn abandoned_neighbours_change_nothing() {
 fn who_waits_is_told_when_the_server_stops_and_who_runs_comes_to_an_end() {
     let handle = serve(1, FEWEST_PAGES, 64, Duration::from_secs(1));
     let asked = Asked {
-        common: 5, own: 7, seed: 3, tokens: 400, greedy: true, penalized: true, echo: false, cached: true, client: 0, abandoned: false,
+        common: 5,
+        own: 7,
+        seed: 3,
+        tokens: 400,
+        greedy: true,
+        penalized: true,
+        echo: false,
+        cached: true,
+        client: 0,
+        abandoned: false,
     };
     let mut running = handle.submit(asked.request()).unwrap().events;
     running.blocking_recv().unwrap();
@@ -204,7 +233,16 @@ fn a_request_may_take_only_so_long() {
     let metrics = Arc::new(Metrics::new());
     let handle = Handle::start(simulation, Store::new(4, BLOCK), tokenizer, metrics, &options).unwrap();
     let asked = Asked {
-        common: 0, own: 7, seed: 3, tokens: 400, greedy: true, penalized: false, echo: false, cached: true, client: 0, abandoned: false,
+        common: 0,
+        own: 7,
+        seed: 3,
+        tokens: 400,
+        greedy: true,
+        penalized: false,
+        echo: false,
+        cached: true,
+        client: 0,
+        abandoned: false,
     };
     for mut events in [(); 2].map(|()| handle.submit(asked.request()).unwrap().events) {
         let last = std::iter::from_fn(|| events.blocking_recv()).last();

@@ -73,7 +73,8 @@ impl Events {
         loop {
             if let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\n\n") {
                 let block = String::from_utf8(self.buffer.split_to(end + 2)[..end].to_vec()).unwrap();
-                let (comments, lines): (Vec<_>, Vec<_>) = block.lines().partition(|line| line.starts_with(": "));
+                let (comments, lines): (Vec<_>, Vec<_>) =
+                    block.lines().partition(|line| line.starts_with(": "));
                 self.comments += comments.len();
                 // A decoder that takes every block for an event finds data in each.
                 assert!(lines.iter().any(|line| line.starts_with("data: ")), "{block:?}");

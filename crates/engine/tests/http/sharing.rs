@@ -51,7 +51,8 @@ async fn a_system_prompt_is_computed_once_for_all_who_have_it() {
 async fn a_key_learns_nothing_of_what_another_has_asked() {
     let server = Server::start_with_model(MODEL, &["--api-key", "first,second"]).await;
     server.until("ready", async || server.get("/health").await.status == StatusCode::OK).await;
-    let body = json!({ "prompt": "A secret that nobody else may guess from the time it takes", "n_predict": 1 });
+    let body =
+        json!({ "prompt": "A secret that nobody else may guess from the time it takes", "n_predict": 1 });
     let cached_for = async |key: &str| {
         let mut request = request("POST", "/completion", body.to_string());
         request.headers_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
@@ -86,7 +87,8 @@ async fn a_client_with_many_requests_cannot_starve_another() {
     for _ in 0..3 {
         let short = json!({ "prompt": "b", "n_predict": 5, "stream": true });
         let answer = stream_as(&server, "other", &short);
-        let answer = tokio::time::timeout(Duration::from_secs(3), async { Events::new(answer.await).rest().await });
+        let answer =
+            tokio::time::timeout(Duration::from_secs(3), async { Events::new(answer.await).rest().await });
         let (chunks, _) = answer.await.expect("an answer while the other's still run");
         assert_eq!(chunks.last().unwrap()["stop"], true);
     }
@@ -119,8 +121,10 @@ async fn a_request_that_takes_too_long_is_ended() {
 
 #[tokio::test]
 async fn who_waits_is_told_that_the_server_stops() {
-    let mut server = Server::start(&["--simulate", "50", "--parallel", "1", "--shutdown-timeout", "20"]).await;
-    let running = server.stream("/completion", json!({ "prompt": "a", "n_predict": 50, "ignore_eos": true })).await;
+    let mut server =
+        Server::start(&["--simulate", "50", "--parallel", "1", "--shutdown-timeout", "20"]).await;
+    let running =
+        server.stream("/completion", json!({ "prompt": "a", "n_predict": 50, "ignore_eos": true })).await;
     let waiting = server.stream(CHAT, chat("", "Hi")).await;
     server.until("both are there", async || server.metric("llamacpp:requests_deferred").await == 1.0).await;
     server.stop();

@@ -25,7 +25,7 @@ const BEFORE: usize = 16;
 /// The running answers, as their clients see them.
 struct Running {
     server: Server,
-    prompts: Prompts,
+    prompts: Arc<Prompts>,
     prompt_tokens: usize,
     max_tokens: usize,
     prompt: AtomicU64,
@@ -38,7 +38,7 @@ type Pause = (Instant, Instant);
 pub(crate) async fn run(arguments: &Gap) -> Result<Report> {
     let asked = &arguments.asked;
     let server = Server { url: arguments.url.clone(), api: asked.api, key: asked.api_key.clone() };
-    let prompts = Prompts::of(&server).await?;
+    let prompts = Arc::new(Prompts::of(&server).await?);
     let mut rounds = Vec::new();
     let mut errors = BTreeMap::new();
     for round in 0..arguments.rounds.get() as u64 {
@@ -46,7 +46,7 @@ pub(crate) async fn run(arguments: &Gap) -> Result<Report> {
         let first = round << 32;
         let running = Arc::new(Running {
             server: server.clone(),
-            prompts: Prompts::of(&server).await?,
+            prompts: Arc::clone(&prompts),
             prompt_tokens: asked.prompt_tokens.get(),
             max_tokens: asked.max_tokens.get(),
             prompt: (first + 1).into(),

@@ -237,8 +237,8 @@ impl Haproxy {
             assert!(configuration.contains(there), "{there} is not in haproxy.cfg");
             configuration = configuration.replace(there, &here);
         }
-        configuration += &format!(
-            "\nfrontend statistics\n    bind 127.0.0.1:{statistics}\n    stats enable\n    stats uri /\n"
+        let configuration = format!(
+            "{configuration}\nfrontend statistics\n    bind 127.0.0.1:{statistics}\n    stats enable\n    stats uri /\n"
         );
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("haproxy-{port}"));
         fs::create_dir_all(&folder).expect("a folder");

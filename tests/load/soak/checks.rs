@@ -8,12 +8,18 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::visitors::World;
+use super::world::World;
 
 /// Whatever has been cut off, its work ends within a step.
 const UNTIL_FREE: Duration = Duration::from_secs(15);
 /// What a gauge has to be when nobody is there.
-const ZERO: [&str; 3] = ["bitnet_slots_busy", "bitnet_pages_used", "llamacpp:requests_processing"];
+const ZERO: [&str; 5] = [
+    "bitnet_slots_busy",
+    "bitnet_pages_used",
+    "bitnet_pages_shared",
+    "llamacpp:requests_processing",
+    "llamacpp:requests_deferred",
+];
 
 /// Resident memory in kB, as the kernel counts it.
 pub(super) struct Memory {

@@ -6,6 +6,7 @@ mod checks;
 mod garbage;
 mod raw;
 mod visitors;
+mod world;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,7 +18,8 @@ use tokio::task::JoinSet;
 use crate::Report;
 use crate::arguments::Soak;
 use checks::Memory;
-use visitors::{KINDS, World};
+use visitors::KINDS;
+use world::World;
 
 /// How many unasked errors are shown in full.
 const SHOWN: usize = 20;

@@ -1,26 +1,21 @@
 //! Who comes: each kind does one thing, and knows which answers are right.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use reqwest::{Client, Response};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::checks::samples;
+use super::world::World;
 use super::{garbage, raw};
-use crate::arguments::Soak;
 use crate::prompts::Prompts;
 use crate::random::Random;
-use crate::wire::{Api, Server};
 
-/// How long anybody waits for an answer; more is an unasked error.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// Longer than a minute, after which the engine gives up a client that takes nothing.
 const DEAF: Duration = Duration::from_secs(75);
 /// How long a slow reader stays.
@@ -31,18 +26,6 @@ const BURST: usize = 40;
 const ANSWERED: &str = "answered";
 const REFUSED: &str = "told to come back";
 const LEFT: &str = "left";
-
-/// What all visitors know.
-pub(super) struct World {
-    pub(super) url: String,
-    pub(super) client: Client,
-    pub(super) prompts: Prompts,
-    /// The answer to the question of a fixed seed, from before they came.
-    pub(super) seeded: Value,
-    address: SocketAddr,
-    context: usize,
-    until: Instant,
-}
 
 /// A kind of visitor.
 pub(super) struct Kind {
@@ -99,56 +82,6 @@ pub(super) const KINDS: [Kind; 9] = [
     Kind { name: "bursts", at_once: 1, pause: Duration::from_secs(4), visit: |w, r| Box::pin(burst(w, r)) },
 ];
 
-impl World {
-    pub(super) async fn of(arguments: &Soak, until: Instant) -> Result<Arc<Self>> {
-        let url = arguments.url.trim_end_matches('/').to_owned();
-        let server = Server { url: url.clone(), api: Api::Completion, key: None };
-        let prompts = Prompts::of(&server).await?;
-        let client = Client::builder().no_proxy().timeout(PATIENCE).build()?;
-        let props: Value = client.get(format!("{url}/props")).send().await?.json().await?;
-        let context =
-            props["default_generation_settings"]["n_ctx"].as_u64().context("/props has no n_ctx")? as usize;
-        let place = url.strip_prefix("http://").context("only http:// is spoken")?;
-        let address = tokio::net::lookup_host(place).await?.next().context("no address")?;
-        let mut world = Self { url, client, prompts, seeded: Value::Null, address, context, until };
-        world.seeded = world.seeded_answer().await?;
-        Ok(Arc::new(world))
-    }
-
-    /// A response of 200; none when the engine says that it has no room now, and when to come back.
-    async fn ask(&self, path: &str, body: &Value) -> Result<Option<Response>> {
-        let response =
-            self.client.post(format!("{}{path}", self.url)).json(body).send().await.context("no answer")?;
-        let status = response.status().as_u16();
-        match status {
-            200 => Ok(Some(response)),
-            429 | 503 if response.headers().contains_key("retry-after") => Ok(None),
-            _ => bail!("{path}: {status} {}", response.text().await.unwrap_or_default()),
-        }
-    }
-
-    async fn get(&self, path: &str) -> Result<(u16, String)> {
-        let response = self.client.get(format!("{}{path}", self.url)).send().await;
-        let response = response.with_context(|| format!("{path} is not answered"))?;
-        Ok((response.status().as_u16(), response.text().await?))
-    }
-
-    /// A long answer, and many bytes for each token of it.
-    fn wordy(&self, random: &mut Random) -> Vec<u8> {
-        let prompt = self.prompts.prompt(random.next(), 16);
-        let tokens = self.context - 32;
-        raw::post(
-            "/completion",
-            &json!({"prompt": prompt, "n_predict": tokens, "ignore_eos": true, "n_probs": 40, "stream": true}),
-        )
-    }
-
-    /// At most this long, and not beyond the end.
-    fn at_most(&self, time: Duration) -> Duration {
-        time.min(self.until.saturating_duration_since(Instant::now()))
-    }
-}
-
 /// Visits of one kind, one after the other, until it is time.
 pub(super) async fn come_and_go(world: Arc<World>, kind: &'static Kind, number: u64) -> Vec<Visit> {
     let mut random = Random::new(number << 40);
@@ -165,16 +98,35 @@ pub(super) async fn come_and_go(world: Arc<World>, kind: &'static Kind, number: 
 /// An answer that must be complete, as a whole or streamed.
 async fn chat(world: Arc<World>, mut random: Random) -> Outcome {
     let text = Prompts::Words.prompt(random.next(), 12);
-    let stream = random.next() % 3 > 0;
+    let stream = !random.next().is_multiple_of(3);
     let messages = json!([{"role": "user", "content": text}]);
     let body = json!({"messages": messages, "max_tokens": 40, "stream": stream});
     let Some(response) = world.ask("/v1/chat/completions", &body).await? else { return Ok(REFUSED) };
     let text = response.text().await.context("the answer breaks off")?;
-    let end = if stream { text.trim_end().ends_with("data: [DONE]") } else { text.ends_with('}') };
-    let reason =
-        ["stop", "length"].iter().any(|reason| text.contains(&format!("\"finish_reason\":\"{reason}\"")));
-    ensure!(end && reason && !text.contains("\"error\""), "no whole answer: {text}");
+    ensure!(is_whole(&text, stream), "no whole answer: {text}");
     Ok(ANSWERED)
+}
+
+/// Whether OpenAI's protocol was kept to the end: no error, a reason to finish, and of a stream the mark of its end.
+fn is_whole(text: &str, stream: bool) -> bool {
+    let mut parts: Vec<_> = if stream {
+        text.lines().filter_map(|line| line.strip_prefix("data: ")).collect()
+    } else {
+        vec![text]
+    };
+    if stream && parts.pop() != Some("[DONE]") {
+        return false;
+    }
+    let mut reason = Value::Null;
+    for part in parts {
+        let Ok(part) = serde_json::from_str::<Value>(part) else { return false };
+        if part.get("error").is_some() {
+            return false;
+        }
+        let last = part["choices"][0]["finish_reason"].clone();
+        reason = if last.is_null() { reason } else { last };
+    }
+    reason == "stop" || reason == "length"
 }
 
 /// The same question in the middle of everything else: the same answer.
@@ -233,7 +185,7 @@ async fn read_nothing(world: Arc<World>, mut random: Random) -> Outcome {
 /// Something of the table, or a request of which the second half never comes.
 async fn send_garbage(world: Arc<World>, mut random: Random) -> Outcome {
     let all = garbage::all();
-    if random.next() % 8 == 0 {
+    if random.next().is_multiple_of(8) {
         let (bytes, _) = random.choose(&all);
         let mut connection = raw::connect(world.address).await?;
         let _ = connection.write_all(&bytes[..bytes.len() / 2]).await;
@@ -301,4 +253,24 @@ async fn burst(world: Arc<World>, mut random: Random) -> Outcome {
     }
     let answers = requests.join_all().await.into_iter().collect::<Result<Vec<_>>>()?;
     Ok(if answers.contains(&false) { "answered in part, the rest told to come back" } else { ANSWERED })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_whole_with_a_reason_and_an_end_whatever_it_says() {
+        let piece = r#"data: {"choices":[{"delta":{"content":"error"},"finish_reason":null}]}"#;
+        let last = r#"data: {"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
+        let usage = r#"data: {"choices":[],"usage":{}}"#;
+        let failed = r#"data: {"error":{"message":"a"}}"#;
+        let stream = |lines: &[&str]| is_whole(&format!("{}\n\n", lines.join("\n\n")), true);
+        assert!(stream(&[piece, last, usage, ": ping", "data: [DONE]"]));
+        assert!(!stream(&[piece, last]));
+        assert!(!stream(&[piece, "data: [DONE]"]));
+        assert!(!stream(&[piece, last, failed, "data: [DONE]"]));
+        assert!(is_whole(r#"{"choices":[{"finish_reason":"length"}]}"#, false));
+        assert!(!is_whole(r#"{"choices":[{"finish_reason":"leng"#, false));
+    }
 }

@@ -276,30 +276,17 @@ fn dot_codes<const NIBBLES: usize, const T: usize>(
 ) {
     let Some(sums) = sums.first_chunk_mut::<T>() else { return };
     sums.fill([0.0; LANES]);
-    let (quads, x) = (tile_quads(NIBBLES), x.as_chunks::<T>().0);
-    let mask = x86::_mm512_set1_epi16((1 << (4 * NIBBLES)) - 1);
-    for (tiles, x) in tiles.chunks(CODE_RUN / quads).zip(x.chunks(CODE_RUN)) {
-        let mut totals = [[x86::_mm512_setzero_si512(); 2]; T];
-        for (tile, x) in tiles.iter().zip(x.chunks_exact(quads)) {
-            fetch_ahead(tile.0.as_ptr());
-            let mut packed = load(&tile.0);
-            for quad in 0..quads {
-                let codes = [
-                    x86::_mm512_and_si512(packed, mask),
-                    x86::_mm512_and_si512(x86::_mm512_srli_epi16::<8>(packed), mask),
-                ];
-                packed = x86::_mm512_srli_epi16::<4>(packed);
-                for t in 0..T {
-                    for i in 0..2 {
-                        let x = broadcast_pair(x[quad][t][i]);
-                        totals[t][i] = x86::_mm512_dpwssd_epi32(totals[t][i], codes[i], x);
-                    }
-                }
-            }
-        }
+    let quads = tile_quads(NIBBLES);
+    for (tiles, x) in tiles.chunks(CODE_RUN / quads).zip(x.as_chunks::<T>().0.chunks(CODE_RUN)) {
+        // With few rows two tiles apart, to hide the latency of the products.
+        let totals = if T <= 2 {
+            codes_of_run::<NIBBLES, T, 2>(tiles, x)
+        } else {
+            codes_of_run::<NIBBLES, T, 1>(tiles, x)
+        };
         for t in 0..T {
-            let total = x86::_mm512_add_epi32(totals[t][0], totals[t][1]);
-            let halves = [x86::_mm512_castsi512_si256(total), x86::_mm512_extracti64x4_epi64::<1>(total)];
+            let halves =
+                [x86::_mm512_castsi512_si256(totals[t]), x86::_mm512_extracti64x4_epi64::<1>(totals[t])];
             for (half, sums) in halves.into_iter().zip(sums[t].as_chunks_mut::<8>().0) {
                 // SAFETY: `sums` has eight elements.
                 unsafe {
@@ -307,6 +294,58 @@ fn dot_codes<const NIBBLES: usize, const T: usize>(
                     let after = x86::_mm512_add_pd(before, x86::_mm512_cvtepi32_pd(half));
                     x86::_mm512_storeu_pd(sums.as_mut_ptr(), after);
                 }
+            }
+        }
+    }
+}
+
+/// A run of tiles, `APART` of them in sums of their own.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn codes_of_run<const NIBBLES: usize, const T: usize, const APART: usize>(
+    tiles: &[CodeTile],
+    x: &[[WideQuad; T]],
+) -> [__m512i; T] {
+    let mut totals = [[[x86::_mm512_setzero_si512(); 2]; T]; APART];
+    let (together, rest) = tiles.as_chunks::<APART>();
+    let quads = tile_quads(NIBBLES);
+    for (tiles, x) in together.iter().zip(x.chunks_exact(APART * quads)) {
+        for apart in 0..APART {
+            multiply_codes::<NIBBLES, T>(&tiles[apart], &x[apart * quads..], &mut totals[apart]);
+        }
+    }
+    for (tile, x) in rest.iter().zip(x[together.len() * APART * quads..].chunks_exact(quads)) {
+        multiply_codes::<NIBBLES, T>(tile, x, &mut totals[0]);
+    }
+    let mut sums = [x86::_mm512_setzero_si512(); T];
+    for totals in totals {
+        for t in 0..T {
+            sums[t] = x86::_mm512_add_epi32(sums[t], x86::_mm512_add_epi32(totals[t][0], totals[t][1]));
+        }
+    }
+    sums
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn multiply_codes<const NIBBLES: usize, const T: usize>(
+    tile: &CodeTile,
+    x: &[[WideQuad; T]],
+    totals: &mut [[__m512i; 2]; T],
+) {
+    let mask = x86::_mm512_set1_epi16((1 << (4 * NIBBLES)) - 1);
+    fetch_ahead(tile.0.as_ptr());
+    let mut packed = load(&tile.0);
+    for quad in 0..tile_quads(NIBBLES) {
+        let codes = [
+            x86::_mm512_and_si512(packed, mask),
+            x86::_mm512_and_si512(x86::_mm512_srli_epi16::<8>(packed), mask),
+        ];
+        packed = x86::_mm512_srli_epi16::<4>(packed);
+        for t in 0..T {
+            for i in 0..2 {
+                totals[t][i] =
+                    x86::_mm512_dpwssd_epi32(totals[t][i], codes[i], broadcast_pair(x[quad][t][i]));
             }
         }
     }

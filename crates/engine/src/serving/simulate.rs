@@ -56,7 +56,9 @@ impl Simulation {
         match self.following.get(&token) {
             Some(&next) => next,
             // Four rounds on average, and not the same for each prompt.
-            None if token == self.last && (position.wrapping_mul(0x9e37_79b9) >> 8).is_multiple_of(4) => self.end,
+            None if token == self.last && (position.wrapping_mul(0x9e37_79b9) >> 8).is_multiple_of(4) => {
+                self.end
+            }
             None => self.first,
         }
     }

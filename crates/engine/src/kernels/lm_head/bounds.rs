@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::ShortCopy;
 use super::copies::{Group, IntMatrix};
-use super::products::estimates;
+use super::products::estimate;
 use super::wide::{WIDE_ROWS, Wide, WideRow};
 use crate::kernels::Isa;
 use crate::kernels::disjoint::Disjoint;
@@ -86,8 +86,9 @@ impl<const NIBBLES: usize> Kernel for Bound<'_, NIBBLES> {
         // Roundings of the exact row's product: one for each element of a lane, and the last sums.
         let roundings = (copy.columns.div_ceil(LANES * 4) + 8) as f64;
         let gamma = roundings * f64::from(f32::EPSILON) / 2.0;
+        let mut estimates = [[0.0; LANES]; WIDE_ROWS];
         for group in groups {
-            let estimates = estimates(simd, copy, group, x);
+            estimate(simd, copy, group, x, &mut estimates);
             let about = &copy.groups[group];
             simd.fetch_ahead((&raw const about.scale).cast());
             simd.fetch_ahead((&raw const about.error).cast());

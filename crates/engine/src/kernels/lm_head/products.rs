@@ -13,17 +13,17 @@ use crate::kernels::lanes::{LANES, Simd};
 use crate::kernels::rows::Rows;
 use crate::pool::Pool;
 
-/// The products of sixteen rows with each row of `x`: exact, since multiples of 1/2 below 2^52, then scaled twice.
+/// The products of sixteen rows with each row of `x`, in as many of `products`: exact, since multiples of 1/2 below 2^52, then scaled
+/// twice.
 #[inline(always)]
-pub(super) fn estimates<S: Simd, const NIBBLES: usize>(
+pub(super) fn estimate<S: Simd, const NIBBLES: usize>(
     simd: S,
     matrix: &IntMatrix<NIBBLES>,
     group: usize,
     x: &Wide,
-) -> [CodeSums; WIDE_ROWS] {
-    let mut products = [[0.0; LANES]; WIDE_ROWS];
-    let tiles = matrix.tiles(group);
-    simd.dot_codes::<NIBBLES>(tiles, &x.quads, &mut products[..x.rows.len()]);
+    products: &mut [CodeSums; WIDE_ROWS],
+) {
+    simd.dot_codes::<NIBBLES>(matrix.tiles(group), &x.quads, &mut products[..x.rows.len()]);
     let scale = &matrix.groups[group].scale;
     for (products, x) in products.iter_mut().zip(&x.rows) {
         // x̂ = x.scale * code, ŵ = scale * (level + 1/2), and the level is the unsigned code less half the levels.
@@ -32,7 +32,6 @@ pub(super) fn estimates<S: Simd, const NIBBLES: usize>(
             products[row] = (products[row] - offset) * x.scale * f64::from(scale[row]);
         }
     }
-    products
 }
 
 /// `out[t][row] = matrix[row] · x[tokens[t]]`; x: `[tokens, columns]`, out: as many rows as tokens, without padding. What is in `wide`
@@ -70,9 +69,10 @@ impl Kernel for Logits<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { matrix, groups, x, out } = self;
+        let mut estimates = [[0.0; LANES]; WIDE_ROWS];
         for group in groups {
             let rows = group * LANES..matrix.rows.min((group + 1) * LANES);
-            let estimates = estimates(simd, matrix, group, x);
+            estimate(simd, matrix, group, x, &mut estimates);
             for (token, estimates) in estimates[..x.rows.len()].iter().enumerate() {
                 let start = token * matrix.rows;
                 // SAFETY: each group belongs to one range.

@@ -14,3 +14,4 @@ mod raw;
 mod refusals;
 mod request_ids;
 mod server;
+mod warm;

@@ -6,6 +6,8 @@
 //! of one token.
 
 mod file;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -59,10 +61,12 @@ pub(super) fn fill(
     checkpoint: &Checkpoint,
     template: &ChatTemplate,
 ) -> Result<()> {
-    let Some(&first) = pages.first() else { return Ok(()) };
+    if tokens.is_empty() {
+        return Ok(());
+    }
     let started = Instant::now();
-    let bytes = (pages.len() * inference.page(first).len()) as u64;
-    let mut warm = Warm { inference, tokens, pages, bytes };
+    let mut warm = Warm::new(inference, tokens, pages);
+    let bytes = warm.bytes;
     let place = Place::of(config, checkpoint, template, &warm)?;
     let filled = warm.fill(&place)?;
     let time = started.elapsed();
@@ -119,7 +123,12 @@ struct Warm<'a> {
     bytes: u64,
 }
 
-impl Warm<'_> {
+impl<'a> Warm<'a> {
+    fn new(inference: &'a mut Inference, tokens: &'a [u32], pages: &'a [PageId]) -> Self {
+        let bytes = pages.iter().map(|&page| inference.page(page).len() as u64).sum();
+        Self { inference, tokens, pages, bytes }
+    }
+
     fn fill(&mut self, place: &Place) -> Result<Filled> {
         let Err(reason) = self.restore(place) else { return Ok(Filled::Restored) };
         // What is behind the last token is always the same, so that files are.

@@ -188,7 +188,16 @@ fn a_start_says_whether_its_prompt_was_computed_or_restored_and_nothing_of_what_
     let folder = Folder::new("warm");
     std::fs::write(folder.file("file"), "").unwrap();
     let start = |below: &str| {
-        let arguments = ["-m", MODEL, "--port", "0", "--warm-prompt", "a secret story", "--warm-dir", &folder.file(below)];
+        let arguments = [
+            "-m",
+            MODEL,
+            "--port",
+            "0",
+            "--warm-prompt",
+            "a secret story",
+            "--warm-dir",
+            &folder.file(below),
+        ];
         let mut server = Server(program(&arguments).stderr(Stdio::piped()).spawn().unwrap());
         let lines = BufReader::new(server.0.stderr.take().unwrap()).lines().map(Result::unwrap);
         let log: Vec<_> = lines.take_while(|line| !line.ends_with(" ready")).collect();

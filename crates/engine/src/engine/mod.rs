@@ -104,14 +104,14 @@ impl Engine {
         let limit = container::memory_limit();
         let pages = budget::pages(&config.scheduling, footprint, context, sequences, warm.len(), limit)?;
         let mut store = Store::new(pages, BLOCK);
-        let kept = store.pin(&warm).context("the KV cache has no room for --warm-prompt")?;
+        let warm_pages = store.pin(&warm).context("the KV cache has no room for --warm-prompt")?;
         let handle = if let Some(speed) = simulated {
             let simulation = Simulation::new(speed, &tokenizer, hyperparameters.vocab_size)
                 .context("this vocabulary has no words for a simulation")?;
             Handle::start(simulation, store, Arc::clone(&tokenizer), metrics, &serving)?
         } else {
             let mut inference = inference_with(config, &checkpoint, pages, sequences)?;
-            warm::fill(&mut inference, &warm, &kept, config, &checkpoint, &template)?;
+            warm::fill(&mut inference, &warm, &warm_pages, config, &checkpoint, &template)?;
             Handle::start(inference, store, Arc::clone(&tokenizer), metrics, &serving)?
         };
 

@@ -46,7 +46,8 @@ impl Key {
 
     /// A few digits of it, for the name of a file.
     pub(crate) fn short(&self) -> String {
-        self.0[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+        let [a, b, c, d, ..] = self.0;
+        format!("{:08x}", u32::from_be_bytes([a, b, c, d]))
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -149,7 +150,9 @@ mod tests {
 
     fn written(pages: &[[u8; PAGE]]) -> Vec<u8> {
         let mut writer = Writer::new(Vec::new(), &key(), (pages.len() * PAGE) as u64).unwrap();
-        pages.iter().for_each(|page| writer.page(page).unwrap());
+        for page in pages {
+            writer.page(page).unwrap();
+        }
         writer.finish().unwrap()
     }
 

@@ -21,7 +21,8 @@ impl Simulation {
     fn pin(&mut self, tokens: &[u32]) -> Option<Vec<PageId>> {
         let pages = self.store.pin(tokens)?;
         for position in 0..tokens.len() {
-            self.contents[pages[position / LENGTH] as usize][position % LENGTH] = tokens[..=position].to_vec();
+            self.contents[pages[position / LENGTH] as usize][position % LENGTH] =
+                tokens[..=position].to_vec();
         }
         Some(pages)
     }

@@ -11,7 +11,9 @@ use super::server::{Server, steady};
 const PATH: &str = "/v1/chat/completions";
 const PROMPT: &str = "You answer in whole sentences and say so when you do not know. You never make up a name, a number or a place, and \
                       you keep to the language of the question, whatever that is. Lists have at most three points, and each of them is a \
-                      whole sentence that can stand alone. You do not repeat the question, and you end when all is said.";
+                      whole sentence that can stand alone. You do not repeat the question, and you end when all is said. When a question can be read \
+                      in two ways, you say which of them you answer, and you do not answer both. What is secret stays secret, whoever \
+                      asks for it, and what is dangerous is not explained. When somebody is sad, you are kind, and say where there is help.";
 
 /// A folder that is gone after its test.
 struct Folder(PathBuf);

@@ -37,7 +37,8 @@ pub(super) fn tokens(
         rendered.context("--warm-prompt cannot be used with this chat template")
     };
     // Whatever a template makes of the messages: what two conversations have in common is the prompt's.
-    let begin = |prompt: &str, question: &str| render(&[message("system", prompt), message("user", question)]);
+    let begin =
+        |prompt: &str, question: &str| render(&[message("system", prompt), message("user", question)]);
     let (mut tokens, other) = (begin(prompt, "a")?, begin(prompt, "b")?);
     ensure!(
         tokens != begin(&format!("{prompt} a"), "a")?,
@@ -67,15 +68,15 @@ pub(super) fn fill(
     let started = Instant::now();
     let mut warm = Warm::new(inference, tokens, pages);
     let bytes = warm.bytes;
-    let place = Place::of(config, checkpoint, template, &warm)?;
-    let filled = warm.fill(&place)?;
+    let kept = KeptFile::of(config, checkpoint, template, &warm)?;
+    let filled = warm.fill(&kept)?;
     let time = started.elapsed();
     let Filled::Computed(reason) = filled else {
         info!(tokens = tokens.len(), bytes, ?time, "warm prompt restored");
         return Ok(());
     };
     info!(tokens = tokens.len(), bytes, ?time, reason = %format_args!("{reason:#}"), "warm prompt computed");
-    if let Err(reason) = warm.save(&place) {
+    if let Err(reason) = warm.save(&kept) {
         warn!(reason = %format_args!("{reason:#}"), "the warm prompt cannot be kept, so the next start computes it again; --warm-dir names another folder");
     }
     Ok(())
@@ -89,14 +90,19 @@ enum Filled {
 }
 
 /// Where the pages of a prompt are kept, and what they depend on.
-struct Place {
+struct KeptFile {
     /// One for each model, so that a new prompt takes the place of the one before. `None` when there is no folder.
     path: Option<PathBuf>,
     key: Key,
 }
 
-impl Place {
-    fn of(config: &Config, checkpoint: &Checkpoint, template: &ChatTemplate, warm: &Warm<'_>) -> Result<Self> {
+impl KeptFile {
+    fn of(
+        config: &Config,
+        checkpoint: &Checkpoint,
+        template: &ChatTemplate,
+        warm: &Warm<'_>,
+    ) -> Result<Self> {
         let shape = format!("{:?}", checkpoint.hyperparameters());
         let layout = format!("{:?} {BLOCK} {}", warm.inference.cache_type(), warm.bytes);
         let tokens: Vec<u8> = warm.tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
@@ -129,17 +135,17 @@ impl<'a> Warm<'a> {
         Self { inference, tokens, pages, bytes }
     }
 
-    fn fill(&mut self, place: &Place) -> Result<Filled> {
-        let Err(reason) = self.restore(place) else { return Ok(Filled::Restored) };
+    fn fill(&mut self, kept: &KeptFile) -> Result<Filled> {
+        let Err(reason) = self.restore(kept) else { return Ok(Filled::Restored) };
         // What is behind the last token is always the same, so that files are.
         self.pages.iter().for_each(|&page| self.inference.page_mut(page).fill(0));
         self.compute(0).context("the warm prompt cannot be computed")?;
         Ok(Filled::Computed(reason))
     }
 
-    fn restore(&mut self, place: &Place) -> Result<()> {
-        let path = place.path()?;
-        self.read(place).with_context(|| path.display().to_string())?;
+    fn restore(&mut self, kept: &KeptFile) -> Result<()> {
+        let path = kept.path()?;
+        self.read(kept).with_context(|| path.display().to_string())?;
         let last = self.pages[self.pages.len() - 1];
         let read = self.inference.page(last).to_vec();
         self.compute(self.tokens.len() - 1)?;
@@ -147,9 +153,9 @@ impl<'a> Warm<'a> {
         Ok(())
     }
 
-    fn read(&mut self, place: &Place) -> Result<()> {
-        let (file, length) = file::open(place.path()?)?;
-        let mut reader = Reader::new(file, length, &place.key, self.bytes)?;
+    fn read(&mut self, kept: &KeptFile) -> Result<()> {
+        let (file, length) = file::open(kept.path()?)?;
+        let mut reader = Reader::new(file, length, &kept.key, self.bytes)?;
         for &page in self.pages {
             reader.page(self.inference.page_mut(page))?;
         }
@@ -165,10 +171,10 @@ impl<'a> Warm<'a> {
         Ok(())
     }
 
-    fn save(&self, place: &Place) -> Result<()> {
-        let path = place.path()?;
+    fn save(&self, kept: &KeptFile) -> Result<()> {
+        let path = kept.path()?;
         let written = file::replace(path, |file| {
-            let mut writer = Writer::new(file, &place.key, self.bytes)?;
+            let mut writer = Writer::new(file, &kept.key, self.bytes)?;
             self.pages.iter().try_for_each(|&page| writer.page(self.inference.page(page)))?;
             writer.finish().map(drop)
         });

@@ -10,7 +10,8 @@ const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures"
 /// More than a page of tokens, and not whole ones.
 const PROMPT: &str = "You are a careful assistant who answers in whole sentences, says what is not known, and never makes up a name, a \
                       number or a place. Whoever asks gets an answer in the language of the question, as short as it can be. Lists have \
-                      at most three points, and every point is a whole sentence that can stand alone without the others.";
+                      at most three points, and every point is a whole sentence that can stand alone without the others. When a question \
+                      can be read in two ways, say which of them is answered, and do not answer both. Never repeat the question.";
 
 /// A folder that is gone after its test.
 struct Folder(PathBuf);
@@ -29,11 +30,19 @@ impl Folder {
         files.remove(0)
     }
 
-    /// A start with this configuration beside the usual one.
-    fn start(&self, arguments: &[&str]) -> Start {
-        let folder = self.0.to_str().unwrap();
-        let usual = ["x", "-m", "nano64", "-t", "1", "-c", "512", "--warm-prompt", PROMPT, "--warm-dir", folder];
-        Start::new(Config::parse([&usual[..], arguments].concat()).unwrap())
+    fn start(&self, more: &[&str]) -> Start {
+        self.start_with("nano64", PROMPT, more)
+    }
+
+    fn start_with(&self, model: &str, prompt: &str, more: &[&str]) -> Start {
+        let model = format!("{MODELS}/{model}/model-i2_s.gguf");
+        Start::new(&self.config(prompt, more), &checkpoint(&LocalModel::File(model.into())).unwrap())
+    }
+
+    fn config(&self, prompt: &str, more: &[&str]) -> Config {
+        let usual =
+            ["x", "-t", "1", "-c", "512", "--warm-prompt", prompt, "--warm-dir", self.0.to_str().unwrap()];
+        Config::parse([&usual[..], more].concat()).unwrap()
     }
 }
 
@@ -48,34 +57,25 @@ struct Start {
     inference: Inference,
     tokens: Vec<u32>,
     pages: Vec<PageId>,
-    place: Place,
+    kept: KeptFile,
 }
 
 impl Start {
-    fn new(config: Config) -> Self {
-        let model = format!("{MODELS}/{}/model-i2_s.gguf", config.model);
-        Self::with(&config, &checkpoint(&LocalModel::File(model.into())).unwrap())
-    }
-
-    fn with(config: &Config, checkpoint: &Checkpoint) -> Self {
+    fn new(config: &Config, checkpoint: &Checkpoint) -> Self {
         let (tokenizer, template) = language(config, checkpoint).unwrap();
         let tokens = tokens(config.warm.prompt(), &template, &tokenizer, 512).unwrap();
         // Not the first ones, so that numbers of pages matter.
         let pages: Vec<PageId> = (1..).take(tokens.len().div_ceil(BLOCK)).collect();
         let mut inference = inference(config, checkpoint).unwrap();
         let warm = Warm::new(&mut inference, &tokens, &pages);
-        let place = Place::of(config, checkpoint, &template, &warm).unwrap();
-        Self { inference, tokens, pages, place }
-    }
-
-    fn warm(&mut self) -> Warm<'_> {
-        Warm::new(&mut self.inference, &self.tokens, &self.pages)
+        let kept = KeptFile::of(config, checkpoint, &template, &warm).unwrap();
+        Self { inference, tokens, pages, kept }
     }
 
     /// Restores or computes; returns why it was computed, and what the pages hold then.
     fn fill(&mut self) -> (Option<String>, Vec<u8>) {
-        let Self { inference, tokens, pages, place } = self;
-        let reason = match Warm::new(inference, tokens, pages).fill(place).unwrap() {
+        let Self { inference, tokens, pages, kept } = self;
+        let reason = match Warm::new(inference, tokens, pages).fill(kept).unwrap() {
             Filled::Restored => None,
             Filled::Computed(reason) => Some(format!("{reason:#}")),
         };
@@ -83,8 +83,8 @@ impl Start {
     }
 
     fn save(&mut self) {
-        let Self { inference, tokens, pages, place } = self;
-        Warm::new(inference, tokens, pages).save(place).unwrap();
+        let Self { inference, tokens, pages, kept } = self;
+        Warm::new(inference, tokens, pages).save(kept).unwrap();
     }
 }
 
@@ -94,7 +94,11 @@ fn kept(name: &str) -> (Folder, Vec<u8>) {
     let mut start = folder.start(&[]);
     let (reason, pages) = start.fill();
     assert!(reason.unwrap().contains("No such file"));
-    assert!(start.tokens.len() > BLOCK && !start.tokens.len().is_multiple_of(BLOCK), "{}", start.tokens.len());
+    assert!(
+        start.tokens.len() > BLOCK && !start.tokens.len().is_multiple_of(BLOCK),
+        "{}",
+        start.tokens.len()
+    );
     start.save();
     (folder, pages)
 }
@@ -115,53 +119,41 @@ fn the_second_start_restores_what_the_first_has_computed() {
 #[test]
 fn what_is_for_something_else_is_not_used() {
     let (folder, pages) = kept("key");
-    let template = "{% for message in messages %}{{ message['content'] | trim }}. {% endfor %}";
-    for (arguments, same_pages) in [
-        (["--chat-template", template], false),
-        (["--cache-type", "f32"], false),
-        (["--warm-prompt", "You are another."], false),
-        // Only how the template is written.
-        (
-            ["--chat-template", "{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] | trim }}<|eot_id|>{% endfor %}{# #}{% if add_generation_prompt %}Assistant: {% endif %}"],
-            true,
-        ),
-    ] {
-        let usual: Vec<&str> = arguments.to_vec();
-        let folder_path = folder.0.to_str().unwrap();
-        let prompt = if arguments[0] == "--warm-prompt" { &[][..] } else { &["--warm-prompt", PROMPT][..] };
-        let arguments =
-            [&["x", "-m", "nano64", "-t", "1", "-c", "512", "--warm-dir", folder_path], prompt, &usual].concat();
-        let (reason, found) = Start::new(Config::parse(arguments).unwrap()).fill();
-        assert!(reason.clone().unwrap().contains("another prompt, model, chat template or version"), "{reason:?}");
-        assert_eq!(found == pages, same_pages, "{usual:?}");
-    }
-}
-
-#[test]
-fn each_model_has_a_file_of_its_own_and_a_new_prompt_takes_the_place_of_the_old_one() {
-    let (folder, pages) = kept("models");
     let name = folder.file();
-    let mut other = Start::new(
-        Config::parse(["x", "-m", "nano128", "-t", "1", "-c", "512", "--warm-prompt", PROMPT, "--warm-dir", folder.0.to_str().unwrap()])
-            .unwrap(),
-    );
+    let template = "{% for message in messages %}{{ message['content'] | trim }}. {% endfor %}";
+    for mut start in [
+        folder.start(&["--chat-template", template]),
+        folder.start(&["--cache-type", "f32"]),
+        folder.start_with("nano64", "You are another.", &[]),
+    ] {
+        let (reason, found) = start.fill();
+        assert!(
+            reason.clone().unwrap().contains("another prompt, model, chat template or version"),
+            "{reason:?}"
+        );
+        assert!(found != pages);
+    }
+    let mut other = folder.start_with("nano128", PROMPT, &[]);
     assert!(other.fill().0.unwrap().contains("No such file"));
-    assert_ne!(other.place.path.as_ref().unwrap(), &name);
-    assert_eq!(folder.start(&[]).fill(), (None, pages));
+    // A model has one file: what was of use no more does not stay.
+    let mut another = folder.start_with("nano64", "You are another.", &[]);
+    another.fill();
+    another.save();
+    assert_eq!(folder.file(), name);
+    assert_eq!(folder.start_with("nano64", "You are another.", &[]).fill().0, None);
 }
 
 #[test]
 fn weights_that_the_key_does_not_tell_apart_are_told_by_what_they_compute() {
     let (folder, _) = kept("weights");
     let mut bytes = fs::read(format!("{MODELS}/nano64/model-i2_s.gguf")).unwrap();
-    let place = folder.start(&[]).place;
+    let original_kept = folder.start(&[]).kept;
     let original = Checkpoint::from_bytes(bytes.clone().into()).unwrap();
     let tensor = original.gguf().tensor("blk.0.ffn_down.weight").unwrap();
     // Four weights of many.
     bytes[tensor.offset as usize + 1_000] ^= 0b01_01_01_01;
-    let config = Config::parse(["x", "-t", "1", "-c", "512", "--warm-prompt", PROMPT]).unwrap();
-    let mut changed = Start::with(&config, &Checkpoint::from_bytes(bytes.into()).unwrap());
-    changed.place = place;
+    let mut changed = Start::new(&folder.config(PROMPT, &[]), &Checkpoint::from_bytes(bytes.into()).unwrap());
+    changed.kept = original_kept;
     assert!(changed.fill().0.unwrap().contains("not what this model computes"));
 }
 
@@ -203,7 +195,10 @@ fn whatever_stands_in_its_place_the_prompt_is_computed() {
         make();
         let (reason, found) = folder.start(&[]).fill();
         let reason = reason.unwrap();
-        assert!(reason.contains(part) && reason.contains(path.to_str().unwrap()), "{part:?} is not in {reason}");
+        assert!(
+            reason.contains(part) && reason.contains(path.to_str().unwrap()),
+            "{part:?} is not in {reason}"
+        );
         assert!(found == pages, "{part}");
         fs::remove_dir(&path).ok();
     }
@@ -225,11 +220,11 @@ fn a_folder_that_cannot_be_written_to_is_no_error() {
     let file = folder.file();
     let below = file.join("below");
     let mut start = folder.start(&["--ubatch-size", "100"]);
-    start.place.path = Some(below.join("x.pages"));
+    start.kept.path = Some(below.join("x.pages"));
     let (reason, found) = start.fill();
     assert!(reason.is_some() && found == pages);
-    let Start { inference, tokens, pages, place } = &mut start;
-    let error = Warm::new(inference, tokens, pages).save(place).unwrap_err();
+    let Start { inference, tokens, pages, kept } = &mut start;
+    let error = Warm::new(inference, tokens, pages).save(kept).unwrap_err();
     assert!(format!("{error:#}").contains(below.to_str().unwrap()), "{error:#}");
 }
 
@@ -257,7 +252,9 @@ fn what_the_prompt_leaves_is_what_conversations_begin_with_whatever_is_asked() {
     let tokens = tokens(config.warm.prompt(), &template, &tokenizer, 4_096).unwrap();
     let message = |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned() };
     for question in ["Hello", "a", "  \n7", "<|eot_id|>", "\u{1f600}"] {
-        let prompt = template.prompt(&[message("system", PROMPT), message("user", question)], true, &tokenizer).unwrap();
+        let prompt = template
+            .prompt(&[message("system", PROMPT), message("user", question)], true, &tokenizer)
+            .unwrap();
         // The last one may grow together with the question.
         assert_eq!(prompt[..tokens.len() - 1], tokens[..tokens.len() - 1], "{question:?}");
     }

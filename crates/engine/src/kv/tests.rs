@@ -181,7 +181,7 @@ fn what_is_pinned_is_for_all_scopes_and_what_follows_it_for_its_own() {
     assert_eq!(simulation.run(Some(Scope(1)), &tokens(13)).0, 6);
     assert_eq!(simulation.run(Some(Scope(2)), &tokens(9)).0, 6);
     assert_eq!(simulation.run(US, &tokens(14)).0, 13);
-    assert_eq!(simulation.run(Some(Scope(2)), &tokens(14)).0, 8);
+    assert_eq!(simulation.run(Some(Scope(2)), &tokens(14)).0, 9);
     assert_eq!(simulation.run(None, &tokens(9)).0, 0);
 }
 

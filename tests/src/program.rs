@@ -72,6 +72,12 @@ impl Program {
         find(text).unwrap_or_else(|| panic!("{name} ended and had not printed {awaited}"))
     }
 
+    /// The number of its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks the program to end, as a container runtime does.
     pub fn terminate(&self) {
         // The shell's own `kill`, since the command is missing from small images.

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command, config: &Config, warnings: &[String]) -> Result<ExitCode> {
     let levels = config.log_filter(match command {
-        Command::Serve | Command::Healthcheck | Command::Bench(_) => "info",
+        Command::Serve | Command::Healthcheck { .. } | Command::Bench(_) => "info",
         // What a server tells would stand between the lines of a conversation or through a bar.
         _ if commands::progress::is_drawn() => "warn",
         _ => "warn,bitnet_engine::hub=info",
@@ -53,7 +53,7 @@ fn run(command: Command, config: &Config, warnings: &[String]) -> Result<ExitCod
         }
         Command::Pull { reference } => commands::pull::run(config, &reference)?,
         Command::Inspect { reference } => commands::inspect::run(config, &reference)?,
-        Command::Healthcheck => return commands::healthcheck::run(config),
+        Command::Healthcheck { live } => return commands::healthcheck::run(config, live),
         Command::Bench(options) => commands::bench::run(config, &options)?,
     }
     Ok(ExitCode::SUCCESS)

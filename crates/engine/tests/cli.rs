@@ -426,6 +426,26 @@ fn healthcheck_takes_a_whole_line_with_status_200_and_nothing_else_for_ready() {
 }
 
 #[test]
+fn healthcheck_asks_whether_requests_are_taken_or_with_live_whether_it_lives() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    // As an engine that loads.
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut line = String::new();
+            BufReader::new(&stream).read_line(&mut line).unwrap();
+            let status = if line.starts_with("GET /livez ") { "200" } else { "503" };
+            assert!(status == "200" || line.starts_with("GET /readyz "), "{line}");
+            stream.write_all(format!("HTTP/1.1 {status} X\r\n\r\n").as_bytes()).unwrap();
+        }
+    });
+    let healthcheck = ["healthcheck", "--host", "127.0.0.1", "--port", &port];
+    check(&program(&healthcheck).output().unwrap(), 1, "503");
+    check(&program(&[&healthcheck[..], &["--live"]].concat()).output().unwrap(), 0, "200");
+}
+
+#[test]
 fn what_is_no_file_is_an_error_that_says_what_it_is() {
     let folder = Folder::new("kinds");
     let pipe = folder.file("pipe.gguf");

@@ -64,7 +64,7 @@ pub async fn answer(
     Ok(stream::unfold(events, async |mut events| {
         let bytes = match timeout(KEEP_ALIVE, events.next()).await {
             Ok(event) => event?.to_bytes(),
-            Err(_) => Bytes::from_static(b": still here\n\n"),
+            Err(_) => Bytes::from_static(b": still here\n"),
         };
         Some((Ok(Frame::data(bytes)), events))
     }))

@@ -1,10 +1,12 @@
-"""deploy/kubernetes: both overlays as they are applied, against Kubernetes' own schemas and against our rules."""
+"""deploy/kubernetes: all overlays as they are applied, against Kubernetes' and KEDA's own schemas and against our rules."""
 
 import shutil
 import subprocess
 
 import kubernetes_validate
+import pydantic
 import yaml
+from cloudcoil.models.keda.v1alpha1 import ScaledObject
 
 from . import kustomize
 from .refusal import Missing, Refused
@@ -23,6 +25,10 @@ def fits_schema(tree):
     count = 0
     for name, objects in overlays(tree).items():
         for one in objects.values():
+            if one["kind"] == "ScaledObject":
+                check_scaled_object(one)
+                count += 1
+                continue
             for version in VERSIONS:
                 try:
                     kubernetes_validate.validate(one, version, strict=True)
@@ -31,6 +37,17 @@ def fits_schema(tree):
                     raise Refused(f"{name}, {one['kind']}: {place}: {error.message[:200]}") from error
             count += 1
     return f"{count} objects of {len(overlays(tree))} overlays, Kubernetes {VERSIONS[0]} and {VERSIONS[1]}"
+
+
+def check_scaled_object(one):
+    """Against KEDA's types. They pass over what they do not know, so what comes out of them has to be what went in."""
+    try:
+        read = ScaledObject.model_validate(one).model_dump(by_alias=True, exclude_unset=True, mode="json")
+    except pydantic.ValidationError as error:
+        raise Refused(f"ScaledObject: {error}") from error
+    if read != one:
+        lost = [key for key in one["spec"] if read["spec"].get(key) != one["spec"][key]]
+        raise Refused(f"ScaledObject: KEDA does not know something in {lost or list(one)}")
 
 
 def in_order(node, key=None):
@@ -80,7 +97,10 @@ def check(objects):
     (engine,), (web,) = spec["initContainers"], spec["containers"]
     variables = {one["name"]: one["value"] for container in (engine, web) for one in container.get("env", [])}
     require(engine.get("restartPolicy") == "Always", "the engine is a native sidecar")
-    require(variables.get("BITNET_HOST") == "localhost", "the engine listens in its pod only")
+    kinds = [one["kind"] for one in objects.values()]
+    monitored = "ScaledObject" in kinds
+    require(variables.get("BITNET_HOST") == ("::" if monitored else "localhost"), "the engine listens in its pod only, or for Prometheus")
+    require(kinds.count("ScaledObject") + kinds.count("HorizontalPodAutoscaler") <= 1, "one autoscaler")
     require("BITNET_MODEL" in variables, "an overlay names the model")
     require(spec.get("enableServiceLinks") is False, "no variables from Services")
     require(spec.get("automountServiceAccountToken") is False, "no token of the service account")
@@ -104,7 +124,15 @@ def check(objects):
             require(labels and labels.items() <= pod["metadata"]["labels"].items(), f"{one['kind']} selects the pod")
     policy = only(objects, "NetworkPolicy")["spec"]
     require(sorted(policy["policyTypes"]) == ["Egress", "Ingress"], "the policy is for both directions")
-    require([rule["ports"] for rule in policy["ingress"]] == [[{"protocol": "TCP", "port": 8080}]], "only the page's port is open")
+    page, *others = policy["ingress"]
+    require(page == {"ports": [{"protocol": "TCP", "port": 8080}]}, "the page's port is open")
+    inside = [rule["ports"] == [{"protocol": "TCP", "port": 11434}] and list(rule["from"][0]) == ["namespaceSelector"] for rule in others]
+    require(inside == [True] * monitored, "besides the page's port only the engine's is open, and for one namespace")
+    if monitored:
+        target = only(objects, "ScaledObject")["spec"]["scaleTargetRef"]["name"]
+        require(target == only(objects, "Deployment")["metadata"]["name"], "KEDA scales what is there")
+    liveness = engine["livenessProbe"]["exec"]["command"]
+    require(liveness[-1] == "--live" and liveness[:-1] == engine["readinessProbe"]["exec"]["command"], "liveness asks for /livez")
     ports = {port["port"] for rule in policy.get("egress") or [] for port in rule["ports"]}
     require(ports == (set() if variables["BITNET_MODEL"] == "demo" else {53, 443}), f"out go names and https, and only for a download: {ports}")
 

@@ -1,4 +1,4 @@
-"""A kustomization → its objects: resources, strategic merge patches and image tags, which is all that ours use.
+"""A kustomization → its objects: resources, components, strategic merge patches and image tags, which is all that ours use.
 
 kustomize itself comes from no registry that is reachable everywhere, so this stands in for it. Where `kubectl` or `kustomize` is installed,
 `kubernetes` compares the two.
@@ -52,20 +52,29 @@ def merge_list(base, patch, key):
 
 def build(folder):
     """Identity → object."""
+    found = {}
+    add(folder, "Kustomization", found)
+    return found
+
+
+def add(folder, kind, found):
+    """What a kustomization adds to `found` and changes in it."""
     file = folder / "kustomization.yaml"
     if not file.is_file():
         raise Refused(f"{folder} has no kustomization.yaml")
     (kustomization,) = documents(file)
-    unknown = kustomization.keys() - {"apiVersion", "kind", "resources", "patches", "images"}
-    if unknown:
-        raise Refused(f"{file}: {sorted(unknown)} is not understood here")
-    found = {}
+    unknown = kustomization.keys() - {"apiVersion", "kind", "resources", "components", "patches", "images"}
+    if unknown or kustomization["kind"] != kind:
+        raise Refused(f"{file}: {kustomization['kind']} with {sorted(unknown)} is not understood here")
     for resource in kustomization["resources"]:
         path = folder / resource
         added = build(path) if path.is_dir() else {identity(one): one for one in documents(path)}
         if twice := found.keys() & added.keys():
             raise Refused(f"{resource}: {twice} is there twice")
         found |= added
+    # Unlike a resource, a component sees what is there already.
+    for component in kustomization.get("components", []):
+        add(folder / component, "Component", found)
     for patch in kustomization.get("patches", []):
         (change,) = documents(folder / patch["path"])
         target = identity(change)
@@ -77,7 +86,6 @@ def build(folder):
             found[target] = merge(found[target], change)
     for image in kustomization.get("images", []):
         tag_images(list(found.values()), image)
-    return found
 
 
 def tag_images(node, image):

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from . import kubernetes
-from .refusal import Refused
+from .refusal import Missing, Refused
 
 SHELL = re.compile(rb"^#!.*\b(ba|da)?sh\b")
 
@@ -44,6 +44,15 @@ def compose(tree):
         named = [argument for path in files for argument in ("--file", path)]
         run([tools() / "bin/docker-compose", *named, "config", "--quiet"], cwd=tree)
     return ", ".join(str(path.relative_to(tree)) for path in [own, *over])
+
+
+def haproxy(tree):
+    """Warnings count, too."""
+    program = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        raise Missing("haproxy is not installed", required=True)
+    run([program, "-c", "-dW", "-f", tree / "deploy/haproxy/haproxy.cfg"])
+    return "haproxy.cfg"
 
 
 def shellcheck(tree):
@@ -83,7 +92,7 @@ def checkov(tree):
             (staged / f"{name}.yaml").write_text(yaml.safe_dump_all(objects.values()))
         config = tree / "deploy/verification/checkov.yaml"
         run([tools() / "bin/python", tools() / "bin/checkov", "--config-file", config, "--directory", "."], cwd=staged)
-    return "Dockerfiles, Bicep, ARM, both overlays, workflow"
+    return "Dockerfiles, Bicep, ARM, all overlays, workflow"
 
 
 def stages_are_shared(tree):

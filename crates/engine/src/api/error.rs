@@ -111,7 +111,9 @@ impl ApiError {
             Self::Refused(SubmitError::Stopped) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "server_error", Some("engine_stopped"))
             }
-            Self::Failed(Failure::Computing(_)) | Self::Unreadable(_) => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", Some("engine_failed")),
+            Self::Failed(Failure::Computing(_)) | Self::Unreadable(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "server_error", Some("engine_failed"))
+            }
         }
     }
 

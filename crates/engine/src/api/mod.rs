@@ -284,8 +284,11 @@ impl Api {
     ) -> Result<Reply, ApiError> {
         let (Plan { request, wire, stream }, _) = self.read(request, client, read).await?;
         let Submitted { events, waiting_before } = self.engine()?.handle.submit(request)?;
-        let mut reply =
-            if stream { answer::stream(wire, events, self.ping) } else { answer::whole(wire, events).await? };
+        let mut reply = if stream {
+            answer::stream(wire, events, self.ping)
+        } else {
+            answer::whole(wire, events).await?
+        };
         reply.headers_mut().insert("x-queue-position", HeaderValue::from(waiting_before));
         Ok(reply)
     }

@@ -15,7 +15,8 @@ pub(super) fn read(
     refuse_unsupported(admitted.body)?;
     let sampling: Sampling = fields::parse(admitted.body)?;
     let context = admitted.engine.about.context;
-    let mut request = admitted.engine.defaults.request(admitted.client, Prompt::new(prompt, context)?, context);
+    let mut request =
+        admitted.engine.defaults.request(admitted.client, Prompt::new(prompt, context)?, context);
     if let Some(Integer(most)) = max_tokens {
         // -1 is llama.cpp's "until the context is full".
         let most = usize::try_from(most).unwrap_or(usize::MAX);

@@ -50,8 +50,16 @@ pub(super) struct Timings {
 
 impl Timings {
     pub(super) fn of(progress: &Progress) -> Self {
-        let Progress { prompt, reused, sampled, queue_time, prompt_time, generation_time, throttled_time, .. } =
-            *progress;
+        let Progress {
+            prompt,
+            reused,
+            sampled,
+            queue_time,
+            prompt_time,
+            generation_time,
+            throttled_time,
+            ..
+        } = *progress;
         let computed = prompt - reused;
         Self {
             queue_ms: milliseconds(queue_time),

@@ -30,7 +30,10 @@ pub(crate) fn run(config: &Config, reference: &ModelReference) -> Result<()> {
         ("chat template", format!("{:?}", template.source())),
         ("kernels", format!("{}, {} threads", config.isa, engine::threads(config)?)),
         ("KV cache", format!("{} bytes for a context of {context} tokens", footprint.kv_cache(context))),
-        ("memory", format!("{} bytes with one full context", footprint.weights + footprint.kv_cache(context))),
+        (
+            "memory",
+            format!("{} bytes with one full context", footprint.weights + footprint.kv_cache(context)),
+        ),
     ] {
         writeln!(out, "  {what:<13} {how}")?;
     }

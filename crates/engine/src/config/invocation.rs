@@ -73,7 +73,11 @@ pub enum Command {
         reference: ModelReference,
     },
     /// Ask the server on the configured port whether it is ready; the exit status is the answer
-    Healthcheck,
+    Healthcheck {
+        /// Ask whether it lives instead: whether it would help to start it again
+        #[arg(long)]
+        live: bool,
+    },
     /// Measure how fast this machine reads a prompt and writes an answer
     Bench(Bench),
 }

@@ -8,7 +8,7 @@ use half::f16;
 
 use super::isa::Kernel;
 use super::lanes::{LANES, Simd, multiply_floats};
-use super::lm_head::{NibbleSums, NibbleTile, WIDE_ROWS, WideQuad};
+use super::lm_head::{CODE_RUN, CodeSums, CodeTile, WIDE_ROWS, WideQuad, tile_quads};
 use super::operations::operations;
 use super::prefetch::fetch_ahead;
 use super::ternary::{BLOCK_TOKENS, FEW_TOKENS, QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
@@ -97,18 +97,18 @@ impl Simd for Avx512 {
         }
     }
 
-    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut [NibbleSums]) {
+    fn dot_codes<const NIBBLES: usize>(self, tiles: &[CodeTile], x: &[WideQuad], sums: &mut [CodeSums]) {
         // SAFETY: holding the token proves that the CPU has the instructions.
         unsafe {
             match sums.len() {
-                1 => dot_nibbles::<1, 2>(tiles, x, sums),
-                2 => dot_nibbles::<2, 2>(tiles, x, sums),
-                3 => dot_nibbles::<3, 1>(tiles, x, sums),
-                4 => dot_nibbles::<4, 1>(tiles, x, sums),
-                5 => dot_nibbles::<5, 1>(tiles, x, sums),
-                6 => dot_nibbles::<6, 1>(tiles, x, sums),
-                7 => dot_nibbles::<7, 1>(tiles, x, sums),
-                _ => dot_nibbles::<WIDE_ROWS, 1>(tiles, x, sums),
+                1 => dot_codes::<NIBBLES, 1>(tiles, x, sums),
+                2 => dot_codes::<NIBBLES, 2>(tiles, x, sums),
+                3 => dot_codes::<NIBBLES, 3>(tiles, x, sums),
+                4 => dot_codes::<NIBBLES, 4>(tiles, x, sums),
+                5 => dot_codes::<NIBBLES, 5>(tiles, x, sums),
+                6 => dot_codes::<NIBBLES, 6>(tiles, x, sums),
+                7 => dot_codes::<NIBBLES, 7>(tiles, x, sums),
+                _ => dot_codes::<NIBBLES, WIDE_ROWS>(tiles, x, sums),
             }
         }
     }
@@ -149,6 +149,13 @@ impl Simd for Avx512 {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn broadcast(x: Quad) -> __m512i {
     x86::_mm512_set1_epi32(i32::from_le_bytes(x.map(i8::cast_unsigned)))
+}
+
+/// Two activations of 16 bits in each lane.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn broadcast_pair(x: [i16; 2]) -> __m512i {
+    x86::_mm512_set1_epi32(bytemuck::cast(x))
 }
 
 #[inline]
@@ -260,40 +267,47 @@ fn unpack(tile: &Tile, out: &mut UnpackedTile) {
     }
 }
 
+/// Columns 0 and 2 of each four are summed apart from columns 1 and 3, to hide the latency of the products.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn dot_nibbles<const T: usize, const SUMS: usize>(
-    tiles: &[NibbleTile],
+fn dot_codes<const NIBBLES: usize, const T: usize>(
+    tiles: &[CodeTile],
     x: &[WideQuad],
-    sums: &mut [NibbleSums],
+    sums: &mut [CodeSums],
 ) {
     let Some(sums) = sums.first_chunk_mut::<T>() else { return };
-    let zero = x86::_mm512_setzero_si512();
-    let mask = x86::_mm512_set1_epi8(15);
-    // With two, columns 0 to 3 and 4 to 7 of a tile apart, to hide the latency of the products.
-    let (mut high, mut low) = ([[zero; SUMS]; T], [[zero; SUMS]; T]);
-    for (tile, x) in tiles.iter().zip(x.as_chunks::<T>().0.as_chunks::<2>().0) {
-        fetch_ahead(tile.0.as_ptr());
-        let packed = load(&tile.0);
-        let halves = [packed, x86::_mm512_srli_epi32::<4>(packed)];
-        for i in 0..2 {
-            let half = x86::_mm512_and_si512(halves[i], mask);
-            for t in 0..T {
-                let (high, low) = (&mut high[t][i % SUMS], &mut low[t][i % SUMS]);
-                *high = x86::_mm512_dpbusd_epi32(*high, half, broadcast(x[i][t].high));
-                *low = x86::_mm512_dpbusd_epi32(*low, half, broadcast(x[i][t].low));
+    sums.fill([0.0; LANES]);
+    let (quads, x) = (tile_quads(NIBBLES), x.as_chunks::<T>().0);
+    let mask = x86::_mm512_set1_epi16((1 << (4 * NIBBLES)) - 1);
+    for (tiles, x) in tiles.chunks(CODE_RUN / quads).zip(x.chunks(CODE_RUN)) {
+        let mut totals = [[x86::_mm512_setzero_si512(); 2]; T];
+        for (tile, x) in tiles.iter().zip(x.chunks_exact(quads)) {
+            fetch_ahead(tile.0.as_ptr());
+            let mut packed = load(&tile.0);
+            for quad in 0..quads {
+                let codes = [
+                    x86::_mm512_and_si512(packed, mask),
+                    x86::_mm512_and_si512(x86::_mm512_srli_epi16::<8>(packed), mask),
+                ];
+                packed = x86::_mm512_srli_epi16::<4>(packed);
+                for t in 0..T {
+                    for i in 0..2 {
+                        let x = broadcast_pair(x[quad][t][i]);
+                        totals[t][i] = x86::_mm512_dpwssd_epi32(totals[t][i], codes[i], x);
+                    }
+                }
             }
         }
-    }
-    for t in 0..T {
-        let (mut total_high, mut total_low) = (zero, zero);
-        for i in 0..SUMS {
-            total_high = x86::_mm512_add_epi32(total_high, high[t][i]);
-            total_low = x86::_mm512_add_epi32(total_low, low[t][i]);
-        }
-        // SAFETY: both have sixteen elements.
-        unsafe {
-            x86::_mm512_storeu_si512(sums[t].high.as_mut_ptr().cast(), total_high);
-            x86::_mm512_storeu_si512(sums[t].low.as_mut_ptr().cast(), total_low);
+        for t in 0..T {
+            let total = x86::_mm512_add_epi32(totals[t][0], totals[t][1]);
+            let halves = [x86::_mm512_castsi512_si256(total), x86::_mm512_extracti64x4_epi64::<1>(total)];
+            for (half, sums) in halves.into_iter().zip(sums[t].as_chunks_mut::<8>().0) {
+                // SAFETY: `sums` has eight elements.
+                unsafe {
+                    let before = x86::_mm512_loadu_pd(sums.as_ptr());
+                    let after = x86::_mm512_add_pd(before, x86::_mm512_cvtepi32_pd(half));
+                    x86::_mm512_storeu_pd(sums.as_mut_ptr(), after);
+                }
+            }
         }
     }
 }

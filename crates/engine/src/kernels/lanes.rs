@@ -6,7 +6,7 @@
 
 use half::f16;
 
-use super::lm_head::{NibbleSums, NibbleTile, WideQuad};
+use super::lm_head::{CodeSums, CodeTile, WideQuad};
 use super::ternary::{Quad, TILE_ROWS, Tile, UnpackedTile};
 
 /// Sixteen f32, or anything else that comes in sixteens.
@@ -55,9 +55,9 @@ pub(super) trait Simd: Copy {
         x: &[Quad],
         sums: &mut [[[i32; TILE_ROWS]; N]],
     );
-    /// Sums of half codes times half activations, of sixteen rows with each of one to eight rows of activations; x:
-    /// `[columns / 4, rows]`.
-    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut [NibbleSums]);
+    /// Sums of codes of so many half bytes times activations of 16 bits, of sixteen rows with each of one to eight rows of
+    /// activations; x: `[columns / 4, rows]`, for all tiles or more.
+    fn dot_codes<const NIBBLES: usize>(self, tiles: &[CodeTile], x: &[WideQuad], sums: &mut [CodeSums]);
     /// Asks for what follows `line` in a stream that is read from the beginning to the end.
     fn fetch_ahead(self, line: *const u8);
     /// Asks for the cache line of `target`, which will be read.

@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::lanes::{LANES, Simd, multiply_floats};
-use super::lm_head::{NIBBLE_COLUMNS, NibbleSums, NibbleTile, WideQuad};
+use super::lm_head::{CodeSums, CodeTile, WideQuad, tile_quads};
 use super::ternary::{QUADS, Quad, TILE_COLUMNS, TILE_ROWS, Tile, UnpackedTile};
 
 /// The definition of each operation.
@@ -149,17 +149,15 @@ impl Simd for Scalar {
         }
     }
 
-    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut [NibbleSums]) {
-        let tokens = sums.len();
-        sums.fill(NibbleSums::default());
-        for (tile, x) in tiles.iter().zip(x.chunks(NIBBLE_COLUMNS / 4 * tokens)) {
+    fn dot_codes<const NIBBLES: usize>(self, tiles: &[CodeTile], x: &[WideQuad], sums: &mut [CodeSums]) {
+        let (tokens, quads) = (sums.len(), tile_quads(NIBBLES));
+        sums.fill([0.0; LANES]);
+        for (tile, x) in tiles.iter().zip(x.chunks(quads * tokens)) {
             for (token, sums) in sums.iter_mut().enumerate() {
-                for row in 0..LANES {
-                    for column in 0..NIBBLE_COLUMNS {
-                        let nibble = i32::from(tile.nibble(row, column));
-                        let x = x[column / 4 * tokens + token];
-                        sums.high[row] += nibble * i32::from(x.high[column % 4]);
-                        sums.low[row] += nibble * i32::from(x.low[column % 4]);
+                for (row, sum) in sums.iter_mut().enumerate() {
+                    for column in 0..4 * quads {
+                        let x = x[column / 4 * tokens + token][column % 2][column % 4 / 2];
+                        *sum += f64::from(i32::from(tile.code::<NIBBLES>(row, column)) * i32::from(x));
                     }
                 }
             }

@@ -7,8 +7,8 @@ use super::run::{ForwardError, Limits, Run, Wanted, check};
 use super::weights::Model;
 use crate::checkpoint::Hyperparameters;
 use crate::kernels::{
-    Activations, Angles, Attention, BLOCK, CacheType, Isa, PageId, Places, Rows, matmul, matmul_add, matmul_gated,
-    norm, norm_quantize,
+    Activations, Angles, Attention, BLOCK, CacheType, Isa, PageId, Places, Rows, matmul, matmul_add,
+    matmul_gated, norm, norm_quantize,
 };
 use crate::memory::OutOfMemory;
 use crate::pool::Pool;

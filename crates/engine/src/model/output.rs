@@ -12,7 +12,7 @@ const BYTES: usize = 16 << 20;
 
 /// What is wanted of one row of the states.
 #[derive(Clone, Copy, Debug)]
-pub struct LogitRequest<T> {
+pub(crate) struct LogitRequest<T> {
     /// Among the rows of the last forward pass that asked for logits.
     pub row: usize,
     /// `None` for all logits.
@@ -130,7 +130,7 @@ impl Inference {
     ///
     /// # Panics
     /// When fewer rows asked for logits.
-    pub fn select_all<T: IntoIterator<Item = u32>>(
+    pub(crate) fn select_all<T: IntoIterator<Item = u32>>(
         &mut self,
         requests: impl IntoIterator<Item = LogitRequest<T>>,
     ) -> Result<(), ForwardError> {
@@ -142,7 +142,7 @@ impl Inference {
     ///
     /// # Panics
     /// When fewer rows asked for logits.
-    pub fn found(&mut self, row: usize) -> Result<Logits<'_>, ForwardError> {
+    pub(crate) fn found(&mut self, row: usize) -> Result<Logits<'_>, ForwardError> {
         let searched = self.block.searched.iter().position(|&searched| searched == row);
         match searched.filter(|&request| self.scratch.select.found(request).is_some()) {
             Some(request) => Ok(Logits::Some(self.scratch.select.found(request).unwrap_or_default())),

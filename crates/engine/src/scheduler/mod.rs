@@ -242,7 +242,10 @@ impl Scheduler {
     fn youngest(&self, which: impl Fn(&Sequence) -> bool) -> Option<usize> {
         let running = self.slots.iter().enumerate();
         let meant = running.filter_map(|(slot, sequence)| Some((slot, sequence.as_ref()?)));
-        meant.filter(|(_, sequence)| which(sequence)).max_by_key(|(_, sequence)| sequence.id()).map(|(slot, _)| slot)
+        meant
+            .filter(|(_, sequence)| which(sequence))
+            .max_by_key(|(_, sequence)| sequence.id())
+            .map(|(slot, _)| slot)
     }
 }
 

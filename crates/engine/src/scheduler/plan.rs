@@ -75,7 +75,9 @@ impl Scheduler {
     /// The slots of running sequences that are meant, in the order in which they came.
     fn in_order(&self, which: impl Fn(&Sequence) -> bool) -> Vec<usize> {
         let running = self.slots.iter().enumerate();
-        let meant = running.filter_map(|(slot, sequence)| Some((sequence.as_ref().filter(|sequence| which(sequence))?.id(), slot)));
+        let meant = running.filter_map(|(slot, sequence)| {
+            Some((sequence.as_ref().filter(|sequence| which(sequence))?.id(), slot))
+        });
         let mut meant: Vec<_> = meant.collect();
         meant.sort_unstable();
         meant.into_iter().map(|(_, slot)| slot).collect()

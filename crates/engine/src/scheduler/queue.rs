@@ -3,8 +3,8 @@
 //! Whoever has fewest sequences running is first, and among equals who came first: so many requests of one client delay only that
 //! client's own. And a full queue is full for those who filled it: a client that has nothing in it finds a place in reserve.
 
-use super::sequence::Sequence;
 use super::SequenceId;
+use super::sequence::Sequence;
 use crate::generation::Client;
 
 /// In order of arrival.

@@ -73,7 +73,13 @@ impl Sequence {
     }
 
     /// Adds up to `room` of the tokens that are left to compute to `step`; returns how many. None when there are no pages.
-    pub(super) fn push_chunk(&mut self, slot: usize, room: usize, store: &mut Store, step: &mut Step) -> usize {
+    pub(super) fn push_chunk(
+        &mut self,
+        slot: usize,
+        room: usize,
+        store: &mut Store,
+        step: &mut Step,
+    ) -> usize {
         if !self.computes {
             let reusable = self.reusable();
             step.copies.extend(store.attach_all(&mut self.table, &self.tokens[..reusable]));

@@ -405,7 +405,7 @@ proptest! {
                 Action::Submit { client, tokens, kind } => {
                     let prompt_logits = kind == 1;
                     let scope = (kind != 2).then(Scope::default);
-                    let request = Request { prompt_logits, scope, ..by(client, request(tokens.clone())) };
+                    let request = Request { scope, prompt_logits, ..by(client, request(tokens.clone())) };
                     let seen = Seen { prompt: tokens.len(), tokens, prompt_logits, admitted: false, told: 0 };
                     alive.extend(scheduler.submit(request).ok().map(|id| (id, seen)));
                 }

@@ -151,7 +151,11 @@ impl Handle {
     #[must_use]
     pub(crate) fn status(&self) -> Status {
         let state = self.shared.lock();
-        Status { slots: state.scheduler.slots().collect(), waiting: state.scheduler.waiting(), pages: state.scheduler.pages() }
+        Status {
+            slots: state.scheduler.slots().collect(),
+            waiting: state.scheduler.waiting(),
+            pages: state.scheduler.pages(),
+        }
     }
 
     /// Whether the thread still runs.

@@ -14,6 +14,8 @@ mod pace;
 mod reader;
 mod sequence;
 mod simulate;
+#[cfg(test)]
+mod tests;
 mod thread;
 
 pub(crate) use event::{Event, Events, Failure};

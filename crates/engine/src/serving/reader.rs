@@ -185,8 +185,16 @@ impl Reader {
         match end {
             End::Finished(reason) => {
                 self.progress.throttled_time = self.throttled_since();
-                let Progress { prompt, reused, sampled, queue_time, prompt_time, generation_time, throttled_time, .. } =
-                    self.progress;
+                let Progress {
+                    prompt,
+                    reused,
+                    sampled,
+                    queue_time,
+                    prompt_time,
+                    generation_time,
+                    throttled_time,
+                    ..
+                } = self.progress;
                 let speed = sampled as f64 / generation_time.as_secs_f64().max(f64::MIN_POSITIVE);
                 info!(prompt, cached = reused, sampled, ?queue_time, ?prompt_time, ?generation_time, tokens_per_second = %format_args!("{speed:.1}"), ?throttled_time, reason = outcome.label(), "answered");
                 self.send(Event::Finish(Finish { reason, progress: self.progress }));

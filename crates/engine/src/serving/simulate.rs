@@ -55,8 +55,8 @@ impl Simulation {
     fn after(&self, token: u32, position: usize) -> u32 {
         match self.following.get(&token) {
             Some(&next) => next,
-            // Three rounds on average, and not the same for each prompt.
-            None if token == self.last && position.wrapping_mul(0x9e37_79b9) >> 8 & 3 == 0 => self.end,
+            // Four rounds on average, and not the same for each prompt.
+            None if token == self.last && (position.wrapping_mul(0x9e37_79b9) >> 8).is_multiple_of(4) => self.end,
             None => self.first,
         }
     }

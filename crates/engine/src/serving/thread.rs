@@ -74,7 +74,9 @@ impl<C: Compute> Thread<C> {
             for (id, reader) in self.readers.extract_if(|_, reader| over(reader)) {
                 state.scheduler.cancel(id);
                 match reader.is_over() {
-                    Some(Over::Late(limit)) => reader.end(End::Failed(Failure::Timeout(limit)), &self.metrics),
+                    Some(Over::Late(limit)) => {
+                        reader.end(End::Failed(Failure::Timeout(limit)), &self.metrics);
+                    }
                     _ => reader.abandon(&self.metrics),
                 }
             }

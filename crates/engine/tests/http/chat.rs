@@ -117,10 +117,20 @@ async fn the_same_seed_gives_the_same_text_with_and_without_the_cache() {
     let server = Server::start(&[]).await;
     let body =
         |seed: i64, cache: bool| request(&json!({ "temperature": 1, "seed": seed, "cache_prompt": cache }));
-    let first = server.ask(PATH, &body(7, false)).await;
-    let again = server.ask(PATH, &body(7, true)).await;
-    assert_eq!(content(&first), content(&again));
-    assert_eq!(again["usage"]["prompt_tokens_details"]["cached_tokens"], 14);
+    let cached = |answer: &Value| answer["usage"]["prompt_tokens_details"]["cached_tokens"].clone();
+    let first = server.ask(PATH, &body(7, true)).await;
+    // What a request leaves out of the cache nobody finds there.
+    for (uses, expected) in [(true, 14), (false, 0)] {
+        let again = server.ask(PATH, &body(7, uses)).await;
+        assert_eq!(content(&first), content(&again));
+        assert_eq!(cached(&again), expected);
+    }
+    let apart = json!([{ "role": "user", "content": "Something that was never asked before, and goes on for a while" }]);
+    for uses in [false, true] {
+        let body = request(&json!({ "messages": apart, "cache_prompt": uses, "max_tokens": 1 }));
+        let begins_alike = cached(&server.ask(PATH, &body).await).as_u64().unwrap();
+        assert!(begins_alike < 5, "{begins_alike}");
+    }
     assert_ne!(content(&first), content(&server.ask(PATH, &body(8, false)).await));
 }
 

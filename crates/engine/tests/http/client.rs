@@ -57,21 +57,28 @@ pub(crate) async fn whole(response: Response<Incoming>) -> Reply {
 pub(crate) struct Events {
     body: Incoming,
     buffer: BytesMut,
+    /// Comments so far.
+    pub(crate) comments: usize,
 }
 
 impl Events {
     pub(crate) fn new(response: Response<Incoming>) -> Self {
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream; charset=utf-8");
-        Self { body: response.into_body(), buffer: BytesMut::new() }
+        Self { body: response.into_body(), buffer: BytesMut::new(), comments: 0 }
     }
 
-    /// The next event or comment without its blank line; `None` at the end.
+    /// The next event without its blank line and the comments before it; `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<String> {
         loop {
             if let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\n\n") {
-                let event = self.buffer.split_to(end + 2);
-                return Some(String::from_utf8(event[..end].to_vec()).unwrap());
+                let block = String::from_utf8(self.buffer.split_to(end + 2)[..end].to_vec()).unwrap();
+                let (comments, lines): (Vec<_>, Vec<_>) =
+                    block.lines().partition(|line| line.starts_with(": "));
+                self.comments += comments.len();
+                // A decoder that takes every block for an event finds data in each.
+                assert!(lines.iter().any(|line| line.starts_with("data: ")), "{block:?}");
+                return Some(lines.join("\n"));
             }
             let frame = timeout(Duration::from_secs(60), self.body.frame()).await.unwrap()?;
             self.buffer.extend_from_slice(&frame.ok()?.into_data().unwrap());
@@ -83,10 +90,9 @@ impl Events {
         let (mut chunks, mut done) = (Vec::new(), false);
         while let Some(event) = self.next().await {
             assert!(!done, "{event} after [DONE]");
-            match event.strip_prefix("data: ") {
-                Some("[DONE]") => done = true,
-                Some(json) => chunks.push(serde_json::from_str(json).unwrap()),
-                None => assert!(event.starts_with(": "), "{event}"),
+            match event.strip_prefix("data: ").unwrap() {
+                "[DONE]" => done = true,
+                json => chunks.push(serde_json::from_str(json).unwrap()),
             }
         }
         (chunks, done)

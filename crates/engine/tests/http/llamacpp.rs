@@ -148,7 +148,7 @@ async fn the_template_can_be_seen_at_work() {
 
 #[tokio::test]
 async fn the_server_tells_what_it_serves() {
-    let server = Server::start(&["--alias", "nano", "--temp", "0.5", "-n", "9"]).await;
+    let server = Server::start(&["--alias", "nano", "--temp", "0.5", "-n", "9", "--parallel", "1"]).await;
     let models = server.get("/v1/models").await.json();
     assert_eq!(models["object"], "list");
     let model = &models["data"][0];
@@ -166,7 +166,8 @@ async fn the_server_tells_what_it_serves() {
     assert_eq!(props["total_slots"], 1);
     assert_eq!(props["model_path"], MODEL);
     assert!(props["chat_template"].as_str().unwrap().contains("Assistant: "));
-    assert_eq!(server.slot().await, json!({ "id": 0, "n_ctx": 1024, "is_processing": false, "n_past": 0 }));
+    let slot = json!({ "id": 0, "n_ctx": 1024, "is_processing": false, "n_past": 0 });
+    assert_eq!(server.slots().await, [slot]);
 
     let root = server.get("/").await;
     assert_eq!((root.status.as_u16(), root.header("content-type")), (200, "text/plain; charset=utf-8"));

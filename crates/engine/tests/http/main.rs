@@ -14,4 +14,5 @@ mod raw;
 mod refusals;
 mod request_ids;
 mod server;
+mod sharing;
 mod warm;

@@ -97,7 +97,7 @@ async fn an_answer_is_counted_by_its_end() {
 
 #[tokio::test]
 async fn what_waits_and_what_is_computed_shows_while_it_does() {
-    let server = Server::start(&["--isa", "scalar", "--queue", "1"]).await;
+    let server = Server::start(&["--isa", "scalar", "--parallel", "1", "--queue", "1"]).await;
     let _running = server.keep_busy().await;
     let body = json!({ "prompt": "Once", "n_predict": 1 });
     let _waiting = server.stream("/completion", body.clone()).await;

@@ -293,7 +293,7 @@ async fn with_a_key_only_its_holders_are_served() {
 
 #[tokio::test]
 async fn a_request_beyond_the_queue_is_told_when_to_come_back() {
-    let server = Server::start(&["--isa", "scalar", "--queue", "1"]).await;
+    let server = Server::start(&["--isa", "scalar", "--parallel", "1", "--queue", "1"]).await;
     let body = json!({ "prompt": "Once", "n_predict": 1, "stream": true });
     let running = server.keep_busy().await;
     // A stream begins at once, even if its request has to wait.

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::client::{Events, Reply, request, send, whole};
+use super::exposition;
 
 pub(crate) const MODEL: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/nano64/model-i2_s.gguf");
@@ -83,8 +84,17 @@ impl Server {
         events
     }
 
-    pub(crate) async fn slot(&self) -> Value {
-        self.get("/slots").await.json()[0].take()
+    pub(crate) async fn slots(&self) -> Vec<Value> {
+        serde_json::from_value(self.get("/slots").await.json()).unwrap()
+    }
+
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        exposition::parse(&self.get("/metrics").await.text)[name]
+    }
+
+    /// Tokens that were generated for all who asked.
+    pub(crate) async fn generated(&self) -> f64 {
+        self.metric("llamacpp:tokens_predicted_total").await
     }
 
     /// Waits until the condition holds.

@@ -83,7 +83,7 @@ async fn serve(
     let port = if engine.port == page.port() { 0 } else { engine.port };
     let engine_listener = bitnet_engine::server::Listener::bind(&engine.host, port).await?;
     web.engine_url = Url::parse(&format!("http://{}/", first(&engine_listener.addresses()?)?))?;
-    web.engine_api_key = engine.api_key.as_deref().map(bearer).transpose().map_err(anyhow::Error::msg)?;
+    web.engine_api_key = engine.api_key.first().map(|key| bearer(key)).transpose().map_err(anyhow::Error::msg)?;
     println!("Chat at http://{page}");
 
     // Both learn of the signal at once: the engine still finishes the answers for which the page waits.

@@ -24,11 +24,12 @@ const PIECES_PER_THREAD: usize = 8;
 pub(super) struct Scratch {
     bundles: Vec<Range<usize>>,
     /// Results of single blocks: `[row, block, query head]`.
-    partials: Vec<Partial>,
+    pub(super) partials: Vec<Partial>,
 }
 
 impl Scratch {
-    /// Room for one row of each sequence when they fill all pages; touched only as far as sequences reach.
+    /// Room for a row that sees all pages; touched only as far as sequences reach. More rows are computed one after the other when they
+    /// do not fit: sequences that share pages see more than there are.
     pub(super) fn new(shape: HeadShape, pages: usize) -> Result<Self, OutOfMemory> {
         let mut partials = Vec::new();
         let count = pages.saturating_mul(shape.heads);
@@ -65,6 +66,16 @@ impl Scratch {
 /// Whether there are so few rows that their blocks are to be spread over the threads.
 pub(super) fn few(pool: &Pool, shape: HeadShape, places: &Places) -> bool {
     pool.threads() > 1 && places.rows() * shape.kv_heads < PIECES_PER_THREAD * pool.threads()
+}
+
+/// The blocks of the row that has the most.
+fn most_blocks(rows: &[Place]) -> usize {
+    rows.iter().map(|place| place.position / BLOCK + 1).max().unwrap_or(0)
+}
+
+/// How many of the first rows have room for their blocks: as many for each as the longest has, of so many in all. At least one.
+fn fitting(rows: &[Place], room: usize) -> usize {
+    (1..rows.len()).find(|&count| (count + 1) * most_blocks(&rows[..=count]) > room).unwrap_or(rows.len())
 }
 
 /// Splits rows into runs of at most `size` in the same block of one sequence.
@@ -106,30 +117,42 @@ impl<E: Element> Task<'_, E> {
     }
 
     fn by_block(&self, pool: &mut Pool, partials: &mut Vec<Partial>) {
+        let room = partials.capacity() / self.shape.heads;
+        let mut first = 0;
+        while first < self.rows.len() {
+            let rows = fitting(&self.rows[first..], room);
+            self.blocks_of(first..first + rows, pool, partials);
+            first += rows;
+        }
+    }
+
+    /// The blocks of some rows, spread over the threads.
+    fn blocks_of(&self, range: Range<usize>, pool: &mut Pool, partials: &mut Vec<Partial>) {
+        let (first, rows) = (range.start, &self.rows[range]);
         let (heads, group) = (self.shape.kv_heads, self.shape.group());
-        let blocks = self.rows.iter().map(|place| place.position / BLOCK + 1).max().unwrap_or(0);
-        let needed = self.rows.len() * heads * blocks * group;
+        let blocks = most_blocks(rows);
+        let needed = rows.len() * heads * blocks * group;
         if partials.len() < needed {
             partials.resize(needed, Partial::EMPTY);
         }
         let shared = Disjoint::new(&mut *partials);
         // Heads of a block lie side by side: long runs of pieces are one stream through memory.
-        pool.run_ranges(self.rows.len() * blocks * heads, |pieces| {
+        pool.run_ranges(rows.len() * blocks * heads, |pieces| {
             for piece in pieces {
                 let (kv_head, block, row) = (piece % heads, piece / heads % blocks, piece / heads / blocks);
-                if block * BLOCK <= self.rows[row].position {
+                if block * BLOCK <= rows[row].position {
                     // SAFETY: each piece has its own partials.
                     #[expect(unsafe_code, reason = "blocks are computed in parallel")]
                     let out = unsafe { shared.part(piece * group..(piece + 1) * group) };
-                    self.isa.run(Block { task: self, row, kv_head, block, out });
+                    self.isa.run(Block { task: self, row: first + row, kv_head, block, out });
                 }
             }
         });
-        pool.run(self.rows.len() * heads, |piece| {
+        pool.run(rows.len() * heads, |piece| {
             let (kv_head, row) = (piece % heads, piece / heads);
-            let used = self.rows[row].position / BLOCK + 1;
+            let used = rows[row].position / BLOCK + 1;
             let partials = &partials[row * blocks * heads * group..][..used * heads * group];
-            self.isa.run(Merge { task: self, row, kv_head, partials });
+            self.isa.run(Merge { task: self, row: first + row, kv_head, partials });
         });
     }
 

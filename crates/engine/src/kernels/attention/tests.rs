@@ -105,6 +105,34 @@ fn attention_follows_the_formula() {
 }
 
 #[test]
+fn sequences_that_share_pages_are_computed_without_more_memory() {
+    let shape = SHAPES[3];
+    let mut pool = Pool::new(NonZeroUsize::new(3).unwrap()).unwrap();
+    let mut attention = Attention::new(shape, 1, PAGES, CacheType::F16).unwrap();
+    let mut angles = Angles::new(shape.head_dim, 10_000.0, POSITIONS);
+    let mut places = Places::default();
+    places.push(0..POSITIONS, TABLE);
+    angles.set_positions(0..POSITIONS);
+    attention.append(&mut pool, Isa::best(), 0, &mut qkv(shape, 0..POSITIONS), &angles, &places);
+
+    // Each sees the first two pages and one of its own: nine, and there are five.
+    places.clear();
+    for (position, page) in [(299, 3), (256, 1), (270, 2)] {
+        places.push(position..position + 1, [TABLE[0], TABLE[1], page]);
+    }
+    let rows = qkv(shape, 297..300);
+    let before = attention.scratch.partials.capacity();
+    let outputs = [false, true].map(|by_block| {
+        let mut out = Rows::with_capacity(3, shape.heads * shape.head_dim).unwrap();
+        out.set_rows(3);
+        attention.attend_divided(&mut pool, Isa::best(), 0, &rows, &places, &mut out, by_block);
+        (0..3).map(|row| out.row(row).to_vec()).collect::<Vec<_>>()
+    });
+    assert!(outputs[0] == outputs[1] && outputs[0][0].iter().any(|&x| x != 0.0));
+    assert_eq!(attention.scratch.partials.capacity(), before, "memory was reserved for all of it");
+}
+
+#[test]
 fn attention_has_the_same_bits_for_any_division_of_the_work() {
     for shape in SHAPES {
         for kind in [CacheType::F16, CacheType::F32] {

@@ -29,14 +29,14 @@ macro_rules! products {
             }
 
             #[inline(always)]
-            fn dot_nibbles<const T: usize>(
+            fn dot_codes<const NIBBLES: usize, const T: usize>(
                 self,
-                tiles: &[NibbleTile],
+                tiles: &[CodeTile],
                 x: &[WideQuad],
-                sums: &mut [NibbleSums],
+                sums: &mut [CodeSums],
             ) {
                 // SAFETY: as above.
-                unsafe { dot_nibbles::<T>(tiles, x, sums) }
+                unsafe { dot_codes::<NIBBLES, T>(tiles, x, sums) }
             }
 
             #[inline(always)]
@@ -58,7 +58,7 @@ use half::f16;
 
 use super::isa::Kernel;
 use super::lanes::{LANES, Simd, multiply_floats};
-use super::lm_head::{NibbleSums, NibbleTile, WIDE_ROWS, WideQuad};
+use super::lm_head::{CodeSums, CodeTile, WIDE_ROWS, WideQuad};
 use super::operations::operations;
 use super::prefetch::fetch_ahead;
 use super::ternary::{BLOCK_TOKENS, FEW_TOKENS, QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
@@ -85,7 +85,12 @@ pub(super) trait Products: Copy {
         sums: &mut [[[i32; TILE_ROWS]; N]],
     );
     /// For `T` rows of activations.
-    fn dot_nibbles<const T: usize>(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut [NibbleSums]);
+    fn dot_codes<const NIBBLES: usize, const T: usize>(
+        self,
+        tiles: &[CodeTile],
+        x: &[WideQuad],
+        sums: &mut [CodeSums],
+    );
     fn multiply_registers(self, rounds: usize) -> u64;
 }
 
@@ -230,16 +235,16 @@ impl<P: Products> Simd for Ymm<P> {
         }
     }
 
-    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut [NibbleSums]) {
+    fn dot_codes<const NIBBLES: usize>(self, tiles: &[CodeTile], x: &[WideQuad], sums: &mut [CodeSums]) {
         match sums.len() {
-            1 => self.0.dot_nibbles::<1>(tiles, x, sums),
-            2 => self.0.dot_nibbles::<2>(tiles, x, sums),
-            3 => self.0.dot_nibbles::<3>(tiles, x, sums),
-            4 => self.0.dot_nibbles::<4>(tiles, x, sums),
-            5 => self.0.dot_nibbles::<5>(tiles, x, sums),
-            6 => self.0.dot_nibbles::<6>(tiles, x, sums),
-            7 => self.0.dot_nibbles::<7>(tiles, x, sums),
-            _ => self.0.dot_nibbles::<WIDE_ROWS>(tiles, x, sums),
+            1 => self.0.dot_codes::<NIBBLES, 1>(tiles, x, sums),
+            2 => self.0.dot_codes::<NIBBLES, 2>(tiles, x, sums),
+            3 => self.0.dot_codes::<NIBBLES, 3>(tiles, x, sums),
+            4 => self.0.dot_codes::<NIBBLES, 4>(tiles, x, sums),
+            5 => self.0.dot_codes::<NIBBLES, 5>(tiles, x, sums),
+            6 => self.0.dot_codes::<NIBBLES, 6>(tiles, x, sums),
+            7 => self.0.dot_codes::<NIBBLES, 7>(tiles, x, sums),
+            _ => self.0.dot_codes::<NIBBLES, WIDE_ROWS>(tiles, x, sums),
         }
     }
 
@@ -304,6 +309,13 @@ fn load(half: &[u8; 64], part: usize) -> __m256i {
     unsafe { x86::_mm256_loadu_si256(bytes.as_ptr().cast()) }
 }
 
+/// Eight rows of a tile: part 0 to 3.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn register(tile: &Tile, part: usize) -> __m256i {
+    load(tile.halves()[part / 2], part % 2)
+}
+
 /// The codes of one of four columns of packed ones, a byte each.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -317,11 +329,35 @@ fn field(packed: __m256i, quad: usize) -> __m256i {
     x86::_mm256_and_si256(shifted, x86::_mm256_set1_epi8(0b11))
 }
 
-/// With `P` of the two registers of rows of a tile of half codes and `H` of the two halves of activations at a time: the first part and
-/// the first half of each pass.
+/// Codes of 16 bits from packed ones of so many half bytes, for one of the quads of a tile: of columns 0 and 2, and of 1 and 3.
 #[inline]
-fn nibble_passes<const P: usize, const H: usize>() -> impl Iterator<Item = (usize, usize)> {
-    (0..2).step_by(P).flat_map(|part| (0..2).step_by(H).map(move |half| (part, half)))
+#[target_feature(enable = "avx2,fma,f16c")]
+fn codes<const NIBBLES: usize>(packed: __m256i, quad: usize) -> [__m256i; 2] {
+    let mask = x86::_mm256_set1_epi16((1 << (4 * NIBBLES)) - 1);
+    let shifted = if quad == 0 { packed } else { x86::_mm256_srli_epi16::<4>(packed) };
+    [x86::_mm256_and_si256(shifted, mask), x86::_mm256_and_si256(x86::_mm256_srli_epi16::<8>(shifted), mask)]
+}
+
+/// Two activations of 16 bits in each 32-bit lane.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn broadcast_pair(x: [i16; 2]) -> __m256i {
+    x86::_mm256_set1_epi32(bytemuck::cast(x))
+}
+
+/// Adds a register of sums to eight of memory, in which they are exact.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn add_exactly(total: __m256i, sums: &mut [f64]) {
+    let halves = [x86::_mm256_castsi256_si128(total), x86::_mm256_extracti128_si256::<1>(total)];
+    for (half, sums) in halves.into_iter().zip(sums.as_chunks_mut::<4>().0) {
+        // SAFETY: `sums` has four elements.
+        unsafe {
+            let before = x86::_mm256_loadu_pd(sums.as_ptr());
+            let after = x86::_mm256_add_pd(before, x86::_mm256_cvtepi32_pd(half));
+            x86::_mm256_storeu_pd(sums.as_mut_ptr(), after);
+        }
+    }
 }
 
 /// The columns of unpacked tiles in fours: rows 0 to 15 and rows 16 to 31.

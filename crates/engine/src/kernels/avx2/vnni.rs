@@ -2,8 +2,12 @@
 
 use std::arch::x86_64 as x86;
 
-use super::{PARTS, PEAK_SUMS, ROWS, add, broadcast, field, load, nibble_passes, peak_sums, quads};
-use crate::kernels::lm_head::{NibbleSums, NibbleTile, WideQuad};
+use super::{
+    PARTS, PEAK_SUMS, ROWS, add, add_exactly, broadcast, broadcast_pair, codes, field, load, peak_sums,
+    quads, register,
+};
+use crate::kernels::lanes::LANES;
+use crate::kernels::lm_head::{CODE_RUN, CodeSums, CodeTile, WideQuad, tile_quads};
 use crate::kernels::prefetch::fetch_ahead;
 use crate::kernels::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 
@@ -13,8 +17,6 @@ pub(in crate::kernels) struct Vnni(pub(super) ());
 
 /// Tiles that are multiplied by a few tokens one part after the other: 2 KiB.
 const FEW_RUN: usize = 16;
-/// Tiles of half codes that are multiplied one part after the other: 2 KiB as well.
-const NIBBLE_RUN: usize = 32;
 
 products!(Vnni);
 
@@ -73,17 +75,15 @@ fn few_of_run<const P: usize, const T: usize>(
     for first in (0..PARTS).step_by(P) {
         let mut totals = [[x86::_mm256_setzero_si256(); P]; T];
         for (tile, x) in tiles.iter().zip(x) {
-            let halves = tile.halves();
             if first == 0 {
-                for half in halves {
+                for half in tile.halves() {
                     fetch_ahead(half.as_ptr());
                 }
             }
             for quad in 0..QUADS {
                 let mut weights = [x86::_mm256_setzero_si256(); P];
-                for part in 0..P {
-                    let packed = load(halves[(first + part) / 2], (first + part) % 2);
-                    weights[part] = field(packed, quad);
+                for (part, weights) in weights.iter_mut().enumerate() {
+                    *weights = field(register(tile, first + part), quad);
                 }
                 // Loops over constants rather than closures: only they are compiled with these instructions and unrolled.
                 for t in 0..T {
@@ -102,63 +102,59 @@ fn few_of_run<const P: usize, const T: usize>(
     }
 }
 
-/// Few rows of activations share the codes of sixteen rows, more those of eight, and many one half of the activations at a time: so
-/// many sums leave registers for the codes. A single row's are kept in two parts, for the latency of the product.
+/// Few rows of activations share the codes of sixteen rows, more those of eight: so many sums leave registers for the codes.
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-fn dot_nibbles<const T: usize>(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut [NibbleSums]) {
+fn dot_codes<const NIBBLES: usize, const T: usize>(
+    tiles: &[CodeTile],
+    x: &[WideQuad],
+    sums: &mut [CodeSums],
+) {
     let Some(sums) = sums.first_chunk_mut::<T>() else { return };
-    sums.fill(NibbleSums::default());
-    let x = x.as_chunks::<T>().0.as_chunks::<2>().0;
-    for (tiles, x) in tiles.chunks(NIBBLE_RUN).zip(x.chunks(NIBBLE_RUN)) {
-        match T {
-            1 => nibbles_of_run::<2, 2, 2, T>(tiles, x, sums),
-            2 => nibbles_of_run::<2, 2, 1, T>(tiles, x, sums),
-            3..=4 => nibbles_of_run::<1, 2, 1, T>(tiles, x, sums),
-            _ => nibbles_of_run::<1, 1, 1, T>(tiles, x, sums),
+    sums.fill([0.0; LANES]);
+    let x = x.as_chunks::<T>().0;
+    for (tiles, x) in tiles.chunks(CODE_RUN / tile_quads(NIBBLES)).zip(x.chunks(CODE_RUN)) {
+        if T <= 4 {
+            codes_of_run::<NIBBLES, 2, T>(tiles, x, sums);
+        } else {
+            codes_of_run::<NIBBLES, 1, T>(tiles, x, sums);
         }
     }
 }
 
-/// A run of tiles, `P` registers of rows and `H` halves of the activations at a time, in `SUMS` parts.
+/// A run of tiles, `P` registers of rows at a time.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-fn nibbles_of_run<const P: usize, const H: usize, const SUMS: usize, const T: usize>(
-    tiles: &[NibbleTile],
-    x: &[[[WideQuad; T]; 2]],
-    sums: &mut [NibbleSums; T],
+fn codes_of_run<const NIBBLES: usize, const P: usize, const T: usize>(
+    tiles: &[CodeTile],
+    x: &[[WideQuad; T]],
+    sums: &mut [CodeSums; T],
 ) {
-    let mask = x86::_mm256_set1_epi8(15);
-    for (part, half) in nibble_passes::<P, H>() {
-        let mut totals = [[[[x86::_mm256_setzero_si256(); SUMS]; H]; P]; T];
-        for (tile, x) in tiles.iter().zip(x) {
-            if (part, half) == (0, 0) {
+    let quads = tile_quads(NIBBLES);
+    for first in (0..2).step_by(P) {
+        let mut totals = [[x86::_mm256_setzero_si256(); P]; T];
+        for (tile, x) in tiles.iter().zip(x.chunks_exact(quads)) {
+            if first == 0 {
                 fetch_ahead(tile.0.as_ptr());
             }
-            for i in 0..2 {
-                let mut codes = [x86::_mm256_setzero_si256(); P];
-                for p in 0..P {
-                    let packed = load(&tile.0, part + p);
-                    let shifted = if i == 0 { packed } else { x86::_mm256_srli_epi16::<4>(packed) };
-                    codes[p] = x86::_mm256_and_si256(shifted, mask);
+            for quad in 0..quads {
+                let mut weights = [[x86::_mm256_setzero_si256(); 2]; P];
+                for (part, weights) in weights.iter_mut().enumerate() {
+                    *weights = codes::<NIBBLES>(load(&tile.0, first + part), quad);
                 }
                 for t in 0..T {
-                    for h in 0..H {
-                        let x = broadcast(x[i][t].half(half + h));
-                        for p in 0..P {
-                            let total = &mut totals[t][p][h][i % SUMS];
-                            *total = x86::_mm256_dpbusd_avx_epi32(*total, codes[p], x);
+                    for i in 0..2 {
+                        let x = broadcast_pair(x[quad][t][i]);
+                        for part in 0..P {
+                            totals[t][part] =
+                                x86::_mm256_dpwssd_avx_epi32(totals[t][part], weights[part][i], x);
                         }
                     }
                 }
             }
         }
         for t in 0..T {
-            for p in 0..P {
-                for h in 0..H {
-                    for total in totals[t][p][h] {
-                        add(total, &mut sums[t].half_mut(half + h)[(part + p) * ROWS..]);
-                    }
-                }
+            for part in 0..P {
+                add_exactly(totals[t][part], &mut sums[t][(first + part) * ROWS..][..ROWS]);
             }
         }
     }

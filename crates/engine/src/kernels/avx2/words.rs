@@ -3,8 +3,12 @@
 use std::arch::x86_64 as x86;
 use std::arch::x86_64::__m256i;
 
-use super::{PARTS, PEAK_SUMS, ROWS, add, broadcast, field, load, nibble_passes, peak_sums, quads};
-use crate::kernels::lm_head::{NibbleSums, NibbleTile, WideQuad};
+use super::{
+    PARTS, PEAK_SUMS, ROWS, add, add_exactly, broadcast, broadcast_pair, codes, field, load, peak_sums,
+    quads, register,
+};
+use crate::kernels::lanes::LANES;
+use crate::kernels::lm_head::{CODE_RUN, CodeSums, CodeTile, WideQuad, tile_quads};
 use crate::kernels::prefetch::fetch_ahead;
 use crate::kernels::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 
@@ -19,8 +23,6 @@ const PACKED_RUN: usize = 8;
 const UNPACKED_RUN: usize = 64;
 /// Tiles of which that many quads are unpacked.
 const FEW_RUN: usize = UNPACKED_RUN / QUADS;
-/// Tiles of half codes whose products fit in 16 bits: each adds 2 · (2 · 15 · 128).
-const NIBBLE_RUN: usize = 4;
 
 products!(Words);
 
@@ -69,13 +71,14 @@ fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
     }
 }
 
-/// Few tokens share the weights of sixteen rows at a time, more those of eight: so many sums leave registers for the weights.
+/// Few tokens share the weights of sixteen rows at a time, more those of eight: so many sums leave registers for the weights, and for
+/// the products of several columns, which the compiler adds first.
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dot_few<const T: usize>(tiles: &[Tile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
     let Some(sums) = sums.first_chunk_mut::<T>() else { return };
     let x = x.as_chunks::<T>().0.as_chunks::<QUADS>().0;
     for (tiles, x) in tiles.chunks(FEW_RUN).zip(x.chunks(FEW_RUN)) {
-        if T <= 4 {
+        if T <= 3 {
             few_of_run::<2, T>(tiles, x, sums);
         } else {
             few_of_run::<1, T>(tiles, x, sums);
@@ -94,17 +97,15 @@ fn few_of_run<const P: usize, const T: usize>(
     for first in (0..PARTS).step_by(P) {
         let mut totals = [[x86::_mm256_setzero_si256(); P]; T];
         for (tile, x) in tiles.iter().zip(x) {
-            let halves = tile.halves();
             if first == 0 {
-                for half in halves {
+                for half in tile.halves() {
                     fetch_ahead(half.as_ptr());
                 }
             }
             for quad in 0..QUADS {
                 let mut weights = [x86::_mm256_setzero_si256(); P];
-                for part in 0..P {
-                    let packed = load(halves[(first + part) / 2], (first + part) % 2);
-                    weights[part] = field(packed, quad);
+                for (part, weights) in weights.iter_mut().enumerate() {
+                    *weights = field(register(tile, first + part), quad);
                 }
                 // Loops over constants rather than closures: only they are compiled with these instructions and unrolled.
                 for t in 0..T {
@@ -124,60 +125,59 @@ fn few_of_run<const P: usize, const T: usize>(
     }
 }
 
-/// Few rows of activations share the codes of sixteen rows, more those of eight, and many one half of the activations at a time: so
-/// many sums leave registers for the codes.
+/// Few rows of activations share the codes of sixteen rows, more those of eight: so many sums leave registers for the codes.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn dot_nibbles<const T: usize>(tiles: &[NibbleTile], x: &[WideQuad], sums: &mut [NibbleSums]) {
+fn dot_codes<const NIBBLES: usize, const T: usize>(
+    tiles: &[CodeTile],
+    x: &[WideQuad],
+    sums: &mut [CodeSums],
+) {
     let Some(sums) = sums.first_chunk_mut::<T>() else { return };
-    sums.fill(NibbleSums::default());
-    let x = x.as_chunks::<T>().0.as_chunks::<2>().0;
-    for (tiles, x) in tiles.chunks(NIBBLE_RUN).zip(x.chunks(NIBBLE_RUN)) {
-        for tile in tiles {
-            fetch_ahead(tile.0.as_ptr());
-        }
-        match T {
-            ..=2 => nibbles_of_run::<2, 2, T>(tiles, x, sums),
-            3..=4 => nibbles_of_run::<1, 2, T>(tiles, x, sums),
-            _ => nibbles_of_run::<1, 1, T>(tiles, x, sums),
+    sums.fill([0.0; LANES]);
+    let x = x.as_chunks::<T>().0;
+    for (tiles, x) in tiles.chunks(CODE_RUN / tile_quads(NIBBLES)).zip(x.chunks(CODE_RUN)) {
+        if T <= 4 {
+            codes_of_run::<NIBBLES, 2, T>(tiles, x, sums);
+        } else {
+            codes_of_run::<NIBBLES, 1, T>(tiles, x, sums);
         }
     }
 }
 
-/// A run of tiles, `P` registers of rows and `H` halves of the activations at a time.
+/// A run of tiles, `P` registers of rows at a time.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn nibbles_of_run<const P: usize, const H: usize, const T: usize>(
-    tiles: &[NibbleTile],
-    x: &[[[WideQuad; T]; 2]],
-    sums: &mut [NibbleSums; T],
+fn codes_of_run<const NIBBLES: usize, const P: usize, const T: usize>(
+    tiles: &[CodeTile],
+    x: &[[WideQuad; T]],
+    sums: &mut [CodeSums; T],
 ) {
-    let mask = x86::_mm256_set1_epi8(15);
-    for (part, half) in nibble_passes::<P, H>() {
-        let mut totals = [[[x86::_mm256_setzero_si256(); H]; P]; T];
-        for (tile, x) in tiles.iter().zip(x) {
-            for i in 0..2 {
-                let mut codes = [x86::_mm256_setzero_si256(); P];
-                for p in 0..P {
-                    let packed = load(&tile.0, part + p);
-                    let shifted = if i == 0 { packed } else { x86::_mm256_srli_epi16::<4>(packed) };
-                    codes[p] = x86::_mm256_and_si256(shifted, mask);
+    let quads = tile_quads(NIBBLES);
+    for first in (0..2).step_by(P) {
+        let mut totals = [[x86::_mm256_setzero_si256(); P]; T];
+        for (tile, x) in tiles.iter().zip(x.chunks_exact(quads)) {
+            if first == 0 {
+                fetch_ahead(tile.0.as_ptr());
+            }
+            for quad in 0..quads {
+                let mut weights = [[x86::_mm256_setzero_si256(); 2]; P];
+                for (part, weights) in weights.iter_mut().enumerate() {
+                    *weights = codes::<NIBBLES>(load(&tile.0, first + part), quad);
                 }
                 for t in 0..T {
-                    for h in 0..H {
-                        let x = broadcast(x[i][t].half(half + h));
-                        for p in 0..P {
-                            let products = x86::_mm256_maddubs_epi16(codes[p], x);
-                            totals[t][p][h] = x86::_mm256_add_epi16(totals[t][p][h], products);
+                    for i in 0..2 {
+                        let x = broadcast_pair(x[quad][t][i]);
+                        for part in 0..P {
+                            let products = x86::_mm256_madd_epi16(weights[part][i], x);
+                            totals[t][part] = x86::_mm256_add_epi32(totals[t][part], products);
                         }
                     }
                 }
             }
         }
         for t in 0..T {
-            for p in 0..P {
-                for h in 0..H {
-                    flush::<0>(totals[t][p][h], &mut sums[t].half_mut(half + h)[(part + p) * ROWS..]);
-                }
+            for part in 0..P {
+                add_exactly(totals[t][part], &mut sums[t][(first + part) * ROWS..][..ROWS]);
             }
         }
     }

@@ -1,10 +1,9 @@
 //! Copies of a matrix in 8 or 4 bits, made once at load.
 //!
-//! Rows of floats flow in, each gets a scale and codes. Codes lie in memory as half bytes, one or two for each element, so that one
-//! kernel multiplies both. What a copy leaves out is measured for each row, for the [search](super::select) that wants to know
+//! Rows of floats flow in, each gets a scale and codes. Codes have one or two half bytes, and one kernel multiplies both. What a copy leaves out is measured for each row, for the [search](super::select) that wants to know
 //! how far a product can be from the row's own.
 
-use super::nibbles::{NIBBLE_COLUMNS, NibbleTile};
+use super::codes::{CodeTile, tile_quads};
 use super::round::{Measured, Quantize};
 use crate::kernels::Isa;
 use crate::kernels::disjoint::Disjoint;
@@ -15,8 +14,8 @@ use crate::pool::Pool;
 /// `[rows, columns]` in codes of so many half bytes, with a scale for each row.
 #[derive(Debug)]
 pub(crate) struct IntMatrix<const NIBBLES: usize> {
-    /// `[rows / 16, NIBBLES, columns / 8]`: in a group of sixteen rows the upper halves of all columns, then the lower.
-    tiles: Buffer<NibbleTile>,
+    /// `[rows / 16, columns / columns of a tile]`
+    tiles: Buffer<CodeTile>,
     pub(in crate::kernels) groups: Buffer<Group>,
     pub(in crate::kernels) rows: usize,
     pub(in crate::kernels) columns: usize,
@@ -53,8 +52,8 @@ impl<const NIBBLES: usize> IntMatrix<NIBBLES> {
         read: impl Fn(usize, &mut [f32]) -> Result<(), E> + Sync,
     ) -> Result<Self, E> {
         let groups = rows.div_ceil(LANES);
-        let group_tiles = NIBBLES * columns.div_ceil(NIBBLE_COLUMNS);
-        let mut tiles = Buffer::<NibbleTile>::zeroed(groups * group_tiles)?;
+        let group_tiles = columns.div_ceil(4 * tile_quads(NIBBLES));
+        let mut tiles = Buffer::<CodeTile>::zeroed(groups * group_tiles)?;
         let mut about = Buffer::<Group>::zeroed(groups)?;
         let shared = (Disjoint::new(&mut tiles), Disjoint::new(&mut about));
         pool.try_run_ranges(groups, |range| {
@@ -90,26 +89,22 @@ impl<const NIBBLES: usize> IntMatrix<NIBBLES> {
         bytemuck::cast_slice(&self.tiles)
     }
 
-    /// The tiles of a group: those of half `nibble` of its codes, the upper half first.
-    pub(super) fn tiles(&self, group: usize, nibble: usize) -> &[NibbleTile] {
-        let count = self.columns.div_ceil(NIBBLE_COLUMNS);
-        let start = (group * NIBBLES + nibble) * count;
-        &self.tiles[start..start + count]
+    /// The tiles of a group.
+    pub(super) fn tiles(&self, group: usize) -> &[CodeTile] {
+        let count = self.columns.div_ceil(4 * tile_quads(NIBBLES));
+        &self.tiles[group * count..(group + 1) * count]
     }
 }
 
-/// Splits the levels of a row into half bytes and puts them into the tiles of its group.
-fn store<const NIBBLES: usize>(row: usize, levels: &[i8], tiles: &mut [NibbleTile]) {
-    const HALF: u32 = 0x0f0f_0f0f;
+/// Puts the levels of a row, padded to whole tiles, into the tiles of its group.
+fn store<const NIBBLES: usize>(row: usize, levels: &[i8], tiles: &mut [CodeTile]) {
     // Codes are unsigned.
-    let word =
-        |levels: &[i8; 4]| u32::from_le_bytes(levels.map(|level| level as u8 ^ 8 << (4 * (NIBBLES - 1))));
-    let count = tiles.len() / NIBBLES;
-    for (nibble, tiles) in tiles.chunks_mut(count).enumerate() {
-        let shift = 4 * (NIBBLES - 1 - nibble);
-        for ([first, second], tile) in levels.as_chunks::<4>().0.as_chunks::<2>().0.iter().zip(tiles) {
-            let (first, second) = (word(first) >> shift & HALF, word(second) >> shift & HALF);
-            tile.0[4 * row..4 * row + 4].copy_from_slice(&(first | second << 4).to_le_bytes());
-        }
+    let word = |levels: &[i8; 4]| {
+        let codes = u32::from_le_bytes(levels.map(i8::cast_unsigned)) ^ 0x0101_0101 << (4 * NIBBLES - 1);
+        if NIBBLES == 2 { codes } else { codes & 0x0f0f_0f0f }
+    };
+    for (quads, tile) in levels.as_chunks::<4>().0.chunks(tile_quads(NIBBLES)).zip(tiles) {
+        let packed = quads.iter().rev().fold(0, |packed, quad| packed << 4 | word(quad));
+        tile.0[4 * row..4 * row + 4].copy_from_slice(&packed.to_le_bytes());
     }
 }

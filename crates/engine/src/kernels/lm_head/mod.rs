@@ -4,18 +4,18 @@
 //! logits by a copy, without reading all of the floats.
 
 mod bounds;
+mod codes;
 mod copies;
 mod float_rows;
-mod nibbles;
 mod products;
 mod round;
 mod search;
 mod select;
 mod wide;
 
+pub(super) use codes::{CODE_RUN, CodeSums, CodeTile, WideQuad, tile_quads};
 pub(crate) use copies::{Int4Matrix, Int8Matrix};
 pub(crate) use float_rows::{EncodedRows, Encoding, RowOf, candidate_logits, logits};
-pub(super) use nibbles::{NIBBLE_COLUMNS, NibbleSums, NibbleTile, WideQuad};
 pub(crate) use products::int8_logits;
 pub(crate) use select::{Request, Select, Unknown};
 pub(super) use wide::WIDE_ROWS;

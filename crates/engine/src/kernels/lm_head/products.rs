@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use super::codes::CodeSums;
 use super::copies::{Int8Matrix, IntMatrix};
-use super::nibbles::NibbleSums;
 use super::round::half_levels;
 use super::wide::{WIDE_ROWS, Wide};
 use crate::kernels::Isa;
@@ -20,19 +20,10 @@ pub(super) fn estimates<S: Simd, const NIBBLES: usize>(
     matrix: &IntMatrix<NIBBLES>,
     group: usize,
     x: &Wide,
-) -> [[f64; LANES]; WIDE_ROWS] {
+) -> [CodeSums; WIDE_ROWS] {
     let mut products = [[0.0; LANES]; WIDE_ROWS];
-    let mut sums = [NibbleSums::default(); WIDE_ROWS];
-    let sums = &mut sums[..x.rows.len()];
-    for nibble in 0..NIBBLES {
-        simd.dot_nibbles(matrix.tiles(group, nibble), &x.quads, sums);
-        for (products, sums) in products.iter_mut().zip(&*sums) {
-            for row in 0..LANES {
-                let half = f64::from(sums.high[row]) * 256.0 + f64::from(sums.low[row]);
-                products[row] = products[row] * 16.0 + half;
-            }
-        }
-    }
+    let tiles = matrix.tiles(group);
+    simd.dot_codes::<NIBBLES>(tiles, &x.quads, &mut products[..x.rows.len()]);
     let scale = &matrix.groups[group].scale;
     for (products, x) in products.iter_mut().zip(&x.rows) {
         // x̂ = x.scale * code, ŵ = scale * (level + 1/2), and the level is the unsigned code less half the levels.

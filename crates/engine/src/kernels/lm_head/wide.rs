@@ -1,16 +1,16 @@
 //! Activations in 16 bits: with 8, their error would be larger than that of the weights.
 
-use super::nibbles::{NIBBLE_COLUMNS, WideQuad};
+use super::codes::{WideQuad, tile_quads};
 
-/// The greatest code: both halves fit into a signed byte, 127 · 256 + 127.
+/// The greatest code.
 const GREATEST: f64 = 32_639.0;
 /// Rows that are multiplied together, at most: with AVX-512 they make sixteen registers of sums, with AVX2 eight.
 pub(in crate::kernels) const WIDE_ROWS: usize = 8;
 
-/// Some rows of activations as nibble tiles multiply them; the memory is kept from pass to pass.
+/// Some rows of activations as they are multiplied with tiles of codes; the memory is kept from pass to pass.
 #[derive(Debug, Default)]
 pub(crate) struct Wide {
-    /// `[columns / 4, rows]`, padded with zeros to whole tiles.
+    /// `[columns / 4, rows]`, padded with zeros to whole tiles of the shortest codes.
     pub(in crate::kernels) quads: Vec<WideQuad>,
     pub(in crate::kernels) rows: Vec<WideRow>,
 }
@@ -36,7 +36,7 @@ impl Wide {
         for (index, x) in rows.enumerate() {
             if index == 0 {
                 self.quads.clear();
-                let quads = x.len().next_multiple_of(NIBBLE_COLUMNS) / 4;
+                let quads = x.len().div_ceil(4).next_multiple_of(tile_quads(1));
                 self.quads.resize(quads * count, WideQuad::default());
             }
             self.rows.push(WideRow::round(x, self.quads[index..].iter_mut().step_by(count)));
@@ -64,10 +64,7 @@ impl WideRow {
                 error += (x - code * scale).powi(2);
                 let code = code as i32;
                 sum += i64::from(code);
-                // The low half is signed: -128..=127.
-                let low = code as i8;
-                quad.low[i] = low;
-                quad.high[i] = ((code - i32::from(low)) >> 8) as i8;
+                quad[i % 2][i / 2] = code as i16;
             }
         }
         // A sum of f64 of this length is right to far more digits than this.

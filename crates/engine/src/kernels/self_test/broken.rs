@@ -3,7 +3,7 @@
 use half::f16;
 
 use crate::kernels::lanes::{LANES, Simd};
-use crate::kernels::lm_head::{NibbleSums, NibbleTile, WideQuad};
+use crate::kernels::lm_head::{CodeSums, CodeTile, WideQuad};
 use crate::kernels::scalar::Scalar;
 use crate::kernels::ternary::{Quad, TILE_ROWS, Tile, UnpackedTile};
 
@@ -32,7 +32,7 @@ pub(in crate::kernels) enum Operation {
     /// Of so many rows of activations and rows of tiles.
     DotUnpacked(usize, usize),
     /// Of so many rows of activations.
-    DotNibbles(usize),
+    DotCodes(usize),
 }
 
 /// Scalar code with the wrong bit in the last lane of the results of one operation.
@@ -123,10 +123,10 @@ impl Simd for Broken {
         }
     }
 
-    fn dot_nibbles(self, tiles: &[NibbleTile], x: &[WideQuad], sums: &mut [NibbleSums]) {
-        Scalar.dot_nibbles(tiles, x, sums);
-        if self.0 == Some(Operation::DotNibbles(sums.len())) {
-            sums[sums.len() - 1].low[0] += 1;
+    fn dot_codes<const NIBBLES: usize>(self, tiles: &[CodeTile], x: &[WideQuad], sums: &mut [CodeSums]) {
+        Scalar.dot_codes::<NIBBLES>(tiles, x, sums);
+        if self.0 == Some(Operation::DotCodes(sums.len())) {
+            sums[sums.len() - 1][0] += 1.0;
         }
     }
 

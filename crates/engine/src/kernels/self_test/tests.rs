@@ -13,7 +13,7 @@ fn every_available_instruction_set_passes() {
 #[test]
 fn one_wrong_bit_of_any_operation_is_noticed() {
     use Operation::{
-        Abs, Add, Div, DotFew, DotNibbles, DotTiles, Exp2Integral, LoadF16, LoadI32, Max, Min, Mul, MulAdd,
+        Abs, Add, Div, DotCodes, DotFew, DotTiles, Exp2Integral, LoadF16, LoadI32, Max, Min, Mul, MulAdd,
         Round, Splat, Store, StoreI8, Sub, Unpack,
     };
     self_test(Isa::broken(None)).unwrap();
@@ -37,7 +37,7 @@ fn one_wrong_bit_of_any_operation_is_noticed() {
     let products = (1..=6)
         .flat_map(|tokens| [Operation::DotUnpacked(tokens, 1), Operation::DotUnpacked(tokens, 2)])
         .chain((2..=8).map(DotFew))
-        .chain((1..=8).map(DotNibbles))
+        .chain((1..=8).map(DotCodes))
         .chain([DotTiles, Unpack]);
     for operation in floats.into_iter().chain(products) {
         let error = self_test(Isa::broken(Some(operation))).expect_err("a wrong bit");
@@ -61,10 +61,10 @@ fn each_part_notices_what_it_is_there_for() {
         (Part::Attention(crate::kernels::CacheType::F16), Operation::LoadF16),
         (Part::Attention(crate::kernels::CacheType::F32), Operation::Exp2Integral),
         (Part::FloatRows, Operation::LoadF16),
-        (Part::Int8, Operation::DotNibbles(8)),
+        (Part::Int8, Operation::DotCodes(8)),
         (Part::Search, Operation::LoadF16),
         (Part::Search, Operation::StoreI8),
-        (Part::Search, Operation::DotNibbles(3)),
+        (Part::Search, Operation::DotCodes(3)),
     ] {
         let right = part.bits(&mut pool, Isa::SCALAR).unwrap();
         assert!(!right.is_empty(), "{part:?}");

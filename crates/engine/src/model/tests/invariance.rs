@@ -133,7 +133,8 @@ fn a_page_cannot_be_written_twice_in_a_forward_pass() {
 fn sequences_may_share_pages_and_go_on_from_copies() {
     let first = prompt();
     let second = [&first[..200], &[7; 60]].concat();
-    let expected = [&first[..260], &second].map(|ids| bits(&all_logits(&mut load(MODEL, setup(CacheType::F16)), ids, 64)));
+    let expected = [&first[..260], &second]
+        .map(|ids| bits(&all_logits(&mut load(MODEL, setup(CacheType::F16)), ids, 64)));
 
     let mut inference = load(MODEL, setup(CacheType::F16));
     all_logits(&mut inference, &first[..200], 64);

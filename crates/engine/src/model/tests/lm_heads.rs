@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::support::{Setup, all_logits, fixture, load, open, prompts, run};
 use crate::kernels::{CacheType, Isa};
 use crate::logits::{Demand, Logits};
-use crate::model::{ForwardError, Inference, LmHeadType};
+use crate::model::{ForwardError, Inference, LmHeadType, LogitRequest};
 
 /// Tied and untied, and each type of tensor that `lm_head` can have.
 const MODELS: [(&str, &str); 6] = [
@@ -88,6 +88,50 @@ fn a_search_in_4_bits_has_the_exact_logits_and_finds_the_greatest() {
         }
     }
     assert!(searched > 0, "nothing was searched");
+}
+
+/// Bits of what was found, so that they can be compared.
+fn bits(logits: Logits<'_>) -> Vec<(u32, u32)> {
+    match logits {
+        Logits::All(logits) => (0..).zip(logits.iter().map(|logit| logit.to_bits())).collect(),
+        Logits::Some(found) => found.iter().map(|found| (found.id, found.logit.to_bits())).collect(),
+    }
+}
+
+#[test]
+fn asking_for_many_rows_at_once_finds_what_asking_one_by_one_does() {
+    let prompt: Vec<u32> = (0..20).map(|position| position * 37 % 500).collect();
+    // Some want all, some the greatest, and of some nothing is asked.
+    let demand = |row: usize| match row % 5 {
+        0 => None,
+        4 => Some(Demand::Within(2.0)),
+        _ => Some(Demand::Top(3 * row + 1)),
+    };
+    let touched = |row: usize| [row as u32, 3];
+    let asked = || (0..20).rev().filter(|row| row % 7 != 3);
+    for (model, _) in [MODELS[0], MODELS[3]] {
+        for head in [LmHeadType::Exact, LmHeadType::Q8, LmHeadType::Q4] {
+            let mut inference = inference(model, head);
+            inference.forward(&[run(0, 0, &prompt)]).unwrap();
+            let expected: Vec<_> = asked()
+                .map(|row| bits(inference.select(row, demand(row), touched(row).into_iter()).unwrap()))
+                .collect();
+            let all: Vec<_> = (0..20).map(|row| inference.logits(row).unwrap().to_vec()).collect();
+            // Blocks of all logits of sixteen rows, of two, and of one.
+            for rows in [16, 2, 1] {
+                inference.block.limit = rows * all[0].len() * size_of::<f32>();
+                let requests =
+                    asked().map(|row| LogitRequest { row, demand: demand(row), touched: touched(row) });
+                inference.select_all(requests).unwrap();
+                for (row, expected) in asked().zip(&expected) {
+                    assert!(bits(inference.found(row).unwrap()) == *expected, "{model}, {head:?}, row {row}");
+                }
+                // Of a row that nobody asked for there are all logits.
+                assert!(inference.logits(3).unwrap() == all[3], "{model}, {head:?}");
+                assert!(bits(inference.found(3).unwrap()).len() == all[3].len());
+            }
+        }
+    }
 }
 
 /// A model file of its own, which is removed in the end.

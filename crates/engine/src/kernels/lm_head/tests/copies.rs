@@ -3,18 +3,17 @@
 use super::{Noise, normal, pool, rounded, rows};
 use crate::kernels::lanes::LANES;
 use crate::kernels::lm_head::copies::IntMatrix;
-use crate::kernels::lm_head::nibbles::{NIBBLE_COLUMNS, NibbleSums, NibbleTile, WideQuad};
-use crate::kernels::lm_head::{Int8Matrix, WIDE_ROWS, Wide, int8_logits};
+use crate::kernels::lm_head::{
+    CodeSums, CodeTile, Int8Matrix, WIDE_ROWS, Wide, WideQuad, int8_logits, tile_quads,
+};
 use crate::kernels::{Isa, Rows};
 
 /// What the codes of a row stand for.
 fn decoded<const NIBBLES: usize>(matrix: &IntMatrix<NIBBLES>, row: usize) -> Vec<f32> {
     let (group, row) = (row / LANES, row % LANES);
+    let columns = 4 * tile_quads(NIBBLES);
     let code = |column: usize| {
-        let nibble = |nibble| {
-            matrix.tiles(group, nibble)[column / NIBBLE_COLUMNS].nibble(row, column % NIBBLE_COLUMNS)
-        };
-        (0..NIBBLES).fold(0.0, |code, half| code * 16.0 + f32::from(nibble(half)))
+        f32::from(matrix.tiles(group)[column / columns].code::<NIBBLES>(row, column % columns))
     };
     let middle = (16f32.powi(NIBBLES as i32) - 1.0) / 2.0;
     (0..matrix.columns).map(|column| (code(column) - middle) * matrix.groups[group].scale[row]).collect()
@@ -159,34 +158,34 @@ fn zero_and_impossible_activations_have_the_logits_that_they_would_have_in_float
 }
 
 #[test]
-fn half_code_sums_are_the_same_on_every_instruction_set() {
-    struct Sums<'a>(&'a [NibbleTile], &'a [WideQuad]);
-    impl crate::kernels::isa::Kernel for Sums<'_> {
-        type Output = Vec<NibbleSums>;
+fn sums_of_codes_are_the_same_on_every_instruction_set() {
+    struct Sums<'a, const NIBBLES: usize>(&'a [CodeTile], &'a [WideQuad]);
+    impl<const NIBBLES: usize> crate::kernels::isa::Kernel for Sums<'_, NIBBLES> {
+        type Output = Vec<CodeSums>;
 
         #[inline(always)]
-        fn run<S: crate::kernels::lanes::Simd>(self, simd: S) -> Vec<NibbleSums> {
-            let mut sums = vec![NibbleSums::default(); self.1.len() / self.0.len() / 2];
-            simd.dot_nibbles(self.0, self.1, &mut sums);
+        fn run<S: crate::kernels::lanes::Simd>(self, simd: S) -> Vec<CodeSums> {
+            let rows = self.1.len() / self.0.len() / tile_quads(NIBBLES);
+            let mut sums = vec![[1.0; LANES]; rows];
+            simd.dot_codes::<NIBBLES>(self.0, self.1, &mut sums);
             sums
         }
     }
     let mut noise = Noise(5);
-    for tiles in [1, 3, 4, 5, 320, 1_000] {
+    for tiles in [1, 3, 63, 64, 65, 640] {
         for extreme in [false, true] {
             let noise = std::cell::RefCell::new(&mut noise);
             let byte = || if extreme { 255 } else { (noise.borrow_mut().next() * 1e6) as i64 as u8 };
-            let data: Vec<_> = (0..tiles).map(|_| NibbleTile([(); 64].map(|()| byte()))).collect();
-            let quad = || [(); 4].map(|()| if extreme { -128 } else { byte() as i8 });
+            let data: Vec<_> = (0..tiles).map(|_| CodeTile([(); 64].map(|()| byte()))).collect();
+            let code = || if extreme { i16::MIN } else { i16::from_le_bytes([byte(), byte()]) };
             for rows in 1..=WIDE_ROWS {
-                let x: Vec<_> =
-                    (0..2 * tiles * rows).map(|_| WideQuad { high: quad(), low: quad() }).collect();
+                let x: Vec<_> = (0..2 * tiles * rows).map(|_| [[code(), code()], [code(), code()]]).collect();
                 for isa in Isa::available() {
-                    assert_eq!(
-                        isa.run(Sums(&data, &x)),
-                        Isa::SCALAR.run(Sums(&data, &x)),
-                        "{isa}, {tiles} tiles, {rows} rows"
-                    );
+                    let context = format!("{isa}, {tiles} tiles, {rows} rows");
+                    let int4 = |isa: Isa| isa.run(Sums::<1>(&data, &x));
+                    assert_eq!(int4(isa), int4(Isa::SCALAR), "{context}");
+                    let int8 = |isa: Isa| isa.run(Sums::<2>(&data, &x[..tiles * rows]));
+                    assert_eq!(int8(isa), int8(Isa::SCALAR), "{context}");
                 }
             }
         }

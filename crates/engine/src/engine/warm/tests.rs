@@ -216,6 +216,21 @@ fn whatever_stands_in_its_place_the_prompt_is_computed() {
 }
 
 #[test]
+fn what_a_start_leaves_that_was_stopped_is_removed_by_the_next_but_not_what_another_is_writing() {
+    let (folder, _) = kept("leftovers");
+    let path = folder.file();
+    let (left, written) = (path.with_extension("1.part"), path.with_extension("2.part"));
+    let other = folder.0.join("other.1.part");
+    let files = [&left, &other, &written].map(|path| fs::File::create(path).unwrap());
+    files[2].lock().unwrap();
+    let mut start = folder.start(&[]);
+    start.fill();
+    start.save();
+    assert_eq!([&left, &other, &written, &path].map(|path| path.exists()), [false, true, true, true]);
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 3);
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_to_is_no_error() {
     let (folder, pages) = kept("folder");
     let file = folder.file();

@@ -184,6 +184,38 @@ fn a_log_for_machines_is_json_and_says_nothing_of_what_was_asked() {
 }
 
 #[test]
+fn a_start_says_whether_its_prompt_was_computed_or_restored_and_nothing_of_what_it_is() {
+    let folder = Folder::new("warm");
+    std::fs::write(folder.file("file"), "").unwrap();
+    let start = |below: &str| {
+        let arguments = [
+            "-m",
+            MODEL,
+            "--port",
+            "0",
+            "--warm-prompt",
+            "a secret story",
+            "--warm-dir",
+            &folder.file(below),
+        ];
+        let mut server = Server(program(&arguments).stderr(Stdio::piped()).spawn().unwrap());
+        let lines = BufReader::new(server.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let log: Vec<_> = lines.take_while(|line| !line.ends_with(" ready")).collect();
+        assert!(!log.iter().any(|line| line.contains("secret")), "{log:?}");
+        log.into_iter().filter(|line| line.contains("warm prompt")).collect::<Vec<_>>()
+    };
+    for (below, expected) in [
+        ("pages", &["warm prompt computed"][..]),
+        ("pages", &["warm prompt restored"]),
+        ("file/pages", &["warm prompt computed", "the warm prompt cannot be kept"]),
+    ] {
+        let log = start(below);
+        assert_eq!(log.len(), expected.len(), "{log:?}");
+        assert!(log.iter().zip(expected).all(|(line, part)| line.contains(part)), "{log:?}");
+    }
+}
+
+#[test]
 fn signals_end_the_server_in_order() {
     for signal in ["-TERM", "-INT"] {
         let (mut server, _) = serve(&mut program(&["-m", MODEL]));

@@ -12,6 +12,7 @@ mod tensor;
 #[expect(clippy::float_cmp, reason = "what is stored comes back exactly")]
 pub(crate) mod tests;
 
+use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -48,6 +49,20 @@ impl Checkpoint {
         let gguf = Gguf::read_if(&source, |metadata| Architecture::from_metadata(metadata).map(drop))?;
         let hyperparameters = Hyperparameters::from_gguf(&gguf)?;
         Ok(Self { source, gguf, hyperparameters })
+    }
+
+    /// What tells its file from others: its size and both its ends, in which are the metadata and some weights. Cheap, and so not
+    /// sure to tell files of different weights apart.
+    pub(crate) fn fingerprint(&self) -> io::Result<Vec<u8>> {
+        const END: u64 = 1 << 20;
+        let length = self.source.len();
+        let mut bytes = length.to_le_bytes().to_vec();
+        for offset in [0, length.saturating_sub(END)] {
+            let mut end = vec![0; length.min(END) as usize];
+            self.source.read_at(offset, &mut end)?;
+            bytes.extend(end);
+        }
+        Ok(bytes)
     }
 
     /// What shape the model has.

@@ -86,7 +86,10 @@ fn variables(id: &str) -> (String, Option<&'static str>) {
 /// Settings that may well look like an address, or must not be printed.
 fn takes_any_text(argument: &clap::Arg) -> bool {
     argument.is_hide_env_values_set()
-        || matches!(argument.get_id().as_str(), "alias" | "chat_template" | "log_level" | "hf_endpoint")
+        || matches!(
+            argument.get_id().as_str(),
+            "alias" | "chat_template" | "warm_prompt" | "log_level" | "hf_endpoint"
+        )
 }
 
 /// Whether a value looks like the `tcp://10.0.0.7:11434` of a Kubernetes service or of one of Docker's old links.

@@ -12,6 +12,7 @@ mod generation;
 mod invocation;
 mod scheduling;
 mod values;
+mod warm;
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -34,6 +35,7 @@ use values::{
     Auto, api_key, context, host, log_filter, name, origin, ping_seconds, seconds, template, template_file,
     threads, within,
 };
+pub use warm::WarmFlags;
 
 /// All settings, checked.
 #[derive(Clone, Debug, Args)]
@@ -85,6 +87,9 @@ pub struct Config {
     /// How many are served at once
     #[command(flatten)]
     pub scheduling: SchedulingFlags,
+    /// What is computed before the first request
+    #[command(flatten)]
+    pub warm: WarmFlags,
 
     /// Address or host name to listen on; `localhost` is both loopback addresses, of IPv4 and of IPv6, and `::` all addresses of both
     #[arg(long, value_name = "HOST", help_heading = "Server", default_value = "localhost", value_parser = host)]
@@ -235,6 +240,8 @@ mod tests {
             ("--max-token-gap", "0", "from 1 to 600000"),
             ("--request-timeout", "0", "from 1 to 604800, or -1"),
             ("--simulate", "NaN", "from 0.1 to 100000"),
+            ("--warm-prompt-file", "/dev/zero", "at most 1048576 bytes"),
+            ("--warm-prompt-file", "/dev/null", "must not be empty"),
             ("--max-connections", "0", "from 1 to"),
             ("--sse-ping-interval", "0", "from 1 to"),
             ("--shutdown-timeout", "86401", "from 0 to 86400"),

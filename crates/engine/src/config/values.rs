@@ -171,12 +171,28 @@ pub(super) fn template(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn template_file(path: &str) -> Result<String, String> {
+    template(&text_file(path, LONGEST_SOURCE)?)
+}
+
+pub(super) fn prompt(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+pub(super) fn prompt_file(path: &str) -> Result<String, String> {
+    /// More than fits any context that is asked for.
+    const LONGEST: usize = 1 << 20;
+    let text = text_file(path, LONGEST)?;
+    // Editors end the last line, clients do not.
+    let text = text.strip_suffix('\n').map_or(&*text, |text| text.strip_suffix('\r').unwrap_or(text));
+    prompt(text)
+}
+
+fn text_file(path: &str, longest: usize) -> Result<String, String> {
     let mut text = String::new();
-    let limit = LONGEST_SOURCE as u64 + 1;
-    let read = File::open(path).and_then(|file| file.take(limit).read_to_string(&mut text));
+    let read = File::open(path).and_then(|file| file.take(longest as u64 + 1).read_to_string(&mut text));
     match read {
-        Ok(bytes) if bytes > LONGEST_SOURCE => Err(format!("must have at most {LONGEST_SOURCE} bytes")),
-        Ok(_) => template(&text),
+        Ok(bytes) if bytes > longest => Err(format!("must have at most {longest} bytes")),
+        Ok(_) => Ok(text),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -10,35 +10,41 @@ use crate::model::Footprint;
 /// What the program needs besides weights and cache: results between the stages, requests, connections.
 const BESIDES: u64 = 64 << 20;
 
-/// Pages of the cache, for sequences of at most `context` tokens of which `sequences` run together, when this process may use `limit`
-/// bytes.
+/// Pages of the cache, for sequences of at most `context` tokens of which `sequences` run together, beside those of `warm` tokens that
+/// are always kept, when this process may use `limit` bytes.
 pub(super) fn pages(
     flags: &SchedulingFlags,
     footprint: Footprint,
     context: usize,
     sequences: usize,
+    warm: usize,
     limit: Option<u64>,
 ) -> Result<usize> {
     let Footprint { weights, page } = footprint;
-    let (limit, one) = (limit.unwrap_or(u64::MAX), context.div_ceil(BLOCK) as u64);
-    let least = weights.saturating_add(one * page);
+    let (one, kept) = (context.div_ceil(BLOCK) as u64, warm.div_ceil(BLOCK) as u64);
+    let (limit, least_pages) = (limit.unwrap_or(u64::MAX), one + kept);
+    let least = weights.saturating_add(least_pages * page);
+    let held = match warm {
+        0 => format!("a context of {context}"),
+        _ => format!("a context of {context} beside the {warm} of --warm-prompt"),
+    };
     ensure!(
         least <= limit,
-        "this model takes {:.2} GB of memory ({:.2} for its weights and {:.2} for a full context), and this process may use {:.2} GB. \
+        "this model takes {:.2} GB of memory ({:.2} for its weights and {:.2} for {held}), and this process may use {:.2} GB. \
          Raise the limit of the container, or take less: a smaller --ctx-size, or --head q8 or q4",
         gigabytes(least),
         gigabytes(weights),
-        gigabytes(one * page),
+        gigabytes(least_pages * page),
         gigabytes(limit),
     );
     let left = limit - weights;
     let pages = if let Some(mebibytes) = flags.cache_ram {
         let bytes = mebibytes << 20;
         ensure!(
-            bytes / page >= one,
-            "--cache-ram {mebibytes} has room for {} tokens, and a context of {context} needs {} MiB",
+            bytes / page >= least_pages,
+            "--cache-ram {mebibytes} has room for {} tokens, and {held} needs {} MiB",
             bytes / page * BLOCK as u64,
-            (one * page).div_ceil(1 << 20),
+            (least_pages * page).div_ceil(1 << 20),
         );
         ensure!(
             bytes <= left,
@@ -50,7 +56,7 @@ pub(super) fn pages(
         bytes / page
     } else {
         let half = left.saturating_sub(BESIDES) / 2;
-        (one * sequences as u64).min(half / page).max(one)
+        (one * sequences as u64 + kept).min(half / page).max(least_pages)
     };
     // Numbers of pages have 32 bits.
     Ok(pages.min(u64::from(u32::MAX)) as usize)
@@ -69,8 +75,13 @@ mod tests {
 
     /// With a context of 32 pages.
     fn pages_of(arguments: &[&str], limit: Option<u64>) -> Result<usize> {
+        pages_beside(0, arguments, limit)
+    }
+
+    /// The same, beside so many tokens that are always kept.
+    fn pages_beside(warm: usize, arguments: &[&str], limit: Option<u64>) -> Result<usize> {
         let flags = Config::parse([&["x"], arguments].concat()).unwrap().scheduling;
-        pages(&flags, FOOTPRINT, 4_096, 8, limit)
+        pages(&flags, FOOTPRINT, 4_096, 8, warm, limit)
     }
 
     #[test]
@@ -81,6 +92,20 @@ mod tests {
             assert_eq!(pages_of(&[], limit).unwrap(), expected, "{limit:?}");
         }
         assert_eq!(pages_of(&["--cache-ram", "1000"], None).unwrap(), 104);
+    }
+
+    #[test]
+    fn what_is_always_kept_stands_beside_a_full_context() {
+        for (limit, expected) in [(None, 259), (Some(1_900_000_000), 35)] {
+            assert_eq!(pages_beside(300, &[], limit).unwrap(), expected, "{limit:?}");
+        }
+        assert_eq!(pages_beside(300, &["--cache-ram", "334"], None).unwrap(), 35);
+        let error = pages_beside(300, &["--cache-ram", "333"], None).unwrap_err().to_string();
+        for part in ["--cache-ram 333", "4352 tokens", "4096", "300 of --warm-prompt", "334 MiB"] {
+            assert!(error.contains(part), "{part:?} is not in {error}");
+        }
+        let error = pages_beside(300, &[], Some(1_840_000_000)).unwrap_err().to_string();
+        assert!(error.contains("1.85 GB") && error.contains("300 of --warm-prompt"), "{error}");
     }
 
     #[test]

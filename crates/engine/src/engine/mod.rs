@@ -2,6 +2,7 @@
 //! comes out, or the reason why this file cannot be served on this machine.
 
 mod budget;
+mod warm;
 
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
@@ -99,15 +100,18 @@ impl Engine {
         let serving = serving(config, context)?;
         let Limits { sequences, .. } = serving.limits;
         let footprint = footprint(config, &checkpoint)?;
-        let pages =
-            budget::pages(&config.scheduling, footprint, context, sequences, container::memory_limit())?;
-        let store = Store::new(pages, BLOCK);
+        let warm = warm::tokens(config.warm.prompt(), &template, &tokenizer, context)?;
+        let limit = container::memory_limit();
+        let pages = budget::pages(&config.scheduling, footprint, context, sequences, warm.len(), limit)?;
+        let mut store = Store::new(pages, BLOCK);
+        let warm_pages = store.pin(&warm).context("the KV cache has no room for --warm-prompt")?;
         let handle = if let Some(speed) = simulated {
             let simulation = Simulation::new(speed, &tokenizer, hyperparameters.vocab_size)
                 .context("this vocabulary has no words for a simulation")?;
             Handle::start(simulation, store, Arc::clone(&tokenizer), metrics, &serving)?
         } else {
-            let inference = inference_with(config, &checkpoint, pages, sequences)?;
+            let mut inference = inference_with(config, &checkpoint, pages, sequences)?;
+            warm::fill(&mut inference, &warm, &warm_pages, config, &checkpoint, &template)?;
             Handle::start(inference, store, Arc::clone(&tokenizer), metrics, &serving)?
         };
 

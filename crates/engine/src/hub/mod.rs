@@ -90,6 +90,14 @@ impl LocalModel {
     }
 }
 
+impl Options {
+    /// The folder for downloads, unless it was not said and there is no folder for the user's own.
+    #[must_use]
+    pub fn folder(&self) -> Option<PathBuf> {
+        cache::model_folder(self).ok()
+    }
+}
+
 impl fmt::Display for LocalModel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

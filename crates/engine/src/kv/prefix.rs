@@ -2,8 +2,6 @@
 //!
 //! Tokens are compared themselves, not hashes of them: a prompt that is taken for another would be answered wrongly.
 
-use std::collections::HashMap;
-
 use super::table::Scope;
 use crate::kernels::PageId;
 
@@ -11,8 +9,8 @@ use crate::kernels::PageId;
 #[derive(Debug)]
 pub(super) struct Prefixes {
     nodes: Vec<Node>,
-    /// First pages of sequences.
-    roots: HashMap<Scope, Vec<PageId>>,
+    /// First pages of sequences, of all scopes.
+    roots: Vec<PageId>,
 }
 
 #[derive(Debug, Default)]
@@ -20,7 +18,7 @@ struct Node {
     place: Place,
     /// Those whose keys and values are in the page.
     tokens: Vec<u32>,
-    /// Pages that follow it.
+    /// Pages that follow it, of all scopes.
     children: Vec<PageId>,
     /// When it was last let go, on a clock that ticks with each such event.
     used_at: u64,
@@ -34,7 +32,17 @@ pub(super) enum Place {
     Apart,
     /// The first of a sequence.
     First(Scope),
-    After(PageId),
+    /// A common page may be followed by pages of several scopes, which are not for each other.
+    After(PageId, Scope),
+}
+
+impl Place {
+    fn scope(self) -> Option<Scope> {
+        match self {
+            Self::Apart => None,
+            Self::First(scope) | Self::After(_, scope) => Some(scope),
+        }
+    }
 }
 
 /// What was found to go on with.
@@ -48,7 +56,7 @@ pub(super) enum Match {
 
 impl Prefixes {
     pub(super) fn new(pages: usize) -> Self {
-        Self { nodes: (0..pages).map(|_| Node::default()).collect(), roots: HashMap::new() }
+        Self { nodes: (0..pages).map(|_| Node::default()).collect(), roots: Vec::new() }
     }
 
     /// The place behind the last of these pages, or at the beginning of a sequence.
@@ -56,14 +64,14 @@ impl Prefixes {
         match (scope, pages.last()) {
             (None, _) => Place::Apart,
             (Some(scope), None) => Place::First(scope),
-            (Some(_), Some(&page)) => Place::After(page),
+            (Some(scope), Some(&page)) => Place::After(page, scope),
         }
     }
 
     /// What holds most of `tokens` at a place; pages hold `length` tokens when full.
     pub(super) fn find(&self, place: Place, tokens: &[u32], length: usize) -> Option<Match> {
         let mut best = None;
-        for &page in self.at(place) {
+        for page in self.at(place) {
             let held = &self.node(page).tokens;
             let common = held.iter().zip(tokens).take_while(|(held, token)| held == token).count();
             if common == length {
@@ -80,7 +88,7 @@ impl Prefixes {
     pub(super) fn twin(&self, page: PageId) -> Option<PageId> {
         let tokens = &self.node(page).tokens;
         let same = |&other: &PageId| other != page && self.node(other).tokens == *tokens;
-        self.at(self.node(page).place).iter().copied().find(same)
+        self.at(self.node(page).place).find(same)
     }
 
     /// Puts a page into the tree, or apart.
@@ -89,8 +97,8 @@ impl Prefixes {
         self.node_mut(page).place = place;
         match place {
             Place::Apart => {}
-            Place::First(scope) => self.roots.entry(scope).or_default().push(page),
-            Place::After(before) => self.node_mut(before).children.push(page),
+            Place::First(_) => self.roots.push(page),
+            Place::After(before, _) => self.node_mut(before).children.push(page),
         }
     }
 
@@ -100,22 +108,17 @@ impl Prefixes {
         self.node_mut(page).tokens.clear();
         match std::mem::take(&mut self.node_mut(page).place) {
             Place::Apart => {}
-            Place::First(scope) => {
-                if let Some(pages) = self.roots.get_mut(&scope) {
-                    pages.retain(|&other| other != page);
-                    if pages.is_empty() {
-                        self.roots.remove(&scope);
-                    }
-                }
-            }
-            Place::After(before) => self.node_mut(before).children.retain(|&other| other != page),
+            Place::First(_) => self.roots.retain(|&other| other != page),
+            Place::After(before, _) => self.node_mut(before).children.retain(|&other| other != page),
         }
     }
 
     /// Has the pages that follow `from` follow `to`.
     pub(super) fn move_children(&mut self, from: PageId, to: PageId) {
         for page in std::mem::take(&mut self.node_mut(from).children) {
-            self.node_mut(page).place = Place::After(to);
+            if let Place::After(before, _) = &mut self.node_mut(page).place {
+                *before = to;
+            }
             self.node_mut(to).children.push(page);
         }
     }
@@ -145,12 +148,15 @@ impl Prefixes {
         self.node(page).used_at
     }
 
-    fn at(&self, place: Place) -> &[PageId] {
-        match place {
+    /// The pages at a place that its scope may use.
+    fn at(&self, place: Place) -> impl Iterator<Item = PageId> {
+        let pages = match place {
             Place::Apart => &[],
-            Place::First(scope) => self.roots.get(&scope).map_or(&[], Vec::as_slice),
-            Place::After(page) => &self.node(page).children,
-        }
+            Place::First(_) => self.roots.as_slice(),
+            Place::After(page, _) => &self.node(page).children,
+        };
+        let scopes = [place.scope(), Some(Scope::COMMON)];
+        pages.iter().copied().filter(move |&page| scopes.contains(&self.node(page).place.scope()))
     }
 
     fn node(&self, page: PageId) -> &Node {

@@ -2,7 +2,7 @@
 
 use super::pages::Pages;
 use super::prefix::{Match, Place, Prefixes};
-use super::table::Table;
+use super::table::{Scope, Table};
 use crate::kernels::PageId;
 
 /// See the module.
@@ -29,7 +29,7 @@ pub(crate) struct PageCopy {
 pub(crate) struct Usage {
     /// All.
     pub pages: usize,
-    /// That some sequence uses.
+    /// That some sequence uses, or that are kept for all.
     pub used: usize,
     /// That several use.
     pub shared: usize,
@@ -41,6 +41,19 @@ impl Store {
     /// Of so many pages, each for `length` positions, with nothing in them.
     pub(crate) fn new(pages: usize, length: usize) -> Self {
         Self { length, pages: Pages::new(pages), prefixes: Prefixes::new(pages), kept: 0, clock: 0 }
+    }
+
+    /// Has pages for tokens that sequences of every scope may begin with, for as long as the store lives; keys and values are for the
+    /// caller to put there. `None` when there are not enough.
+    pub(crate) fn pin(&mut self, tokens: &[u32]) -> Option<Vec<PageId>> {
+        let mut table = Table::new(Some(Scope::COMMON));
+        if !self.reserve(&mut table, tokens.len()) {
+            self.release(&mut table);
+            return None;
+        }
+        self.append(&mut table, tokens);
+        // The table is not released: so its pages are always in use.
+        Some(table.pages)
     }
 
     /// Pages that a sequence could get now.

@@ -6,6 +6,11 @@ use crate::kernels::PageId;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Scope(pub(crate) u64);
 
+impl Scope {
+    /// The exception: what all may use. It is written only before there are sequences.
+    pub(crate) const COMMON: Self = Self(u64::MAX);
+}
+
 /// The pages of a sequence, from position 0 on. Made by and given back to a [`Store`](super::Store).
 #[derive(Debug, Default)]
 pub(crate) struct Table {

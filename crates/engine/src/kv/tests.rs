@@ -17,6 +17,16 @@ impl Simulation {
         Self { store: Store::new(pages, LENGTH), contents: vec![Default::default(); pages] }
     }
 
+    /// Pins, and computes what belongs there.
+    fn pin(&mut self, tokens: &[u32]) -> Option<Vec<PageId>> {
+        let pages = self.store.pin(tokens)?;
+        for position in 0..tokens.len() {
+            self.contents[pages[position / LENGTH] as usize][position % LENGTH] =
+                tokens[..=position].to_vec();
+        }
+        Some(pages)
+    }
+
     /// Attaches, as far as `tokens` but for the last; returns how many are stored.
     fn attach(&mut self, table: &mut Table, tokens: &[u32]) -> usize {
         if let Some(PageCopy { from, to }) = self.store.attach_all(table, &tokens[..tokens.len() - 1]) {
@@ -160,6 +170,55 @@ fn what_is_in_use_is_never_taken() {
     simulation.check(&table, &tokens(8));
 }
 
+#[test]
+fn what_is_pinned_is_for_all_scopes_and_what_follows_it_for_its_own() {
+    let mut simulation = Simulation::new(16);
+    let pinned = simulation.pin(&tokens(6)).unwrap();
+    let ours = simulation.run(US, &tokens(13));
+    // A whole page, and a copy of the next one as far as it is pinned.
+    assert_eq!((ours.0, ours.1[0]), (6, pinned[0]));
+    assert!(!ours.1.contains(&pinned[1]));
+    assert_eq!(simulation.run(Some(Scope(1)), &tokens(13)).0, 6);
+    assert_eq!(simulation.run(Some(Scope(2)), &tokens(9)).0, 6);
+    assert_eq!(simulation.run(US, &tokens(14)).0, 13);
+    assert_eq!(simulation.run(Some(Scope(2)), &tokens(14)).0, 9);
+    assert_eq!(simulation.run(None, &tokens(9)).0, 0);
+}
+
+#[test]
+fn what_follows_a_whole_pinned_page_is_not_for_other_scopes() {
+    let mut simulation = Simulation::new(16);
+    simulation.pin(&tokens(8)).unwrap();
+    simulation.run(US, &tokens(13));
+    assert_eq!(simulation.run(Some(Scope(1)), &tokens(13)).0, 8);
+    // Also when both compute the same at the same time.
+    let mut tables = [Table::new(Some(Scope(2))), Table::new(Some(Scope(3)))];
+    for table in &mut tables {
+        assert_eq!(simulation.attach(table, &tokens(13)), 8);
+    }
+    for table in &mut tables {
+        assert!(simulation.compute(table, &tokens(13)));
+        simulation.check(table, &tokens(13));
+    }
+    assert_ne!(tables[0].pages()[2], tables[1].pages()[2]);
+}
+
+#[test]
+fn what_is_pinned_stays_whatever_comes_and_does_not_count_as_available() {
+    let mut simulation = Simulation::new(4);
+    assert_eq!(simulation.pin(&tokens(17)), None);
+    assert_eq!(simulation.store.available(), 4);
+    let pinned = simulation.pin(&tokens(6)).unwrap();
+    assert_eq!((pinned.len(), simulation.store.available()), (2, 2));
+    for first in 50..60 {
+        simulation.run(US, &[first; 8]);
+    }
+    let mut other = Table::new(US);
+    assert!(!simulation.compute(&mut other, &[9; 12]));
+    simulation.store.release(&mut other);
+    assert_eq!(simulation.run(US, &tokens(8)).0, 6);
+}
+
 #[derive(Clone, Debug)]
 enum Action {
     Begin { tokens: Vec<u32>, scope: Option<u64> },
@@ -185,8 +244,14 @@ proptest! {
 
     /// Whatever sequences do: each finds in its pages what it would have computed itself, and in the end all pages can be had again.
     #[test]
-    fn pages_hold_what_their_sequences_would_have_computed(actions in prop::collection::vec(any_action(), 1..60), pages in 4..24_usize) {
+    fn pages_hold_what_their_sequences_would_have_computed(
+        actions in prop::collection::vec(any_action(), 1..60),
+        pages in 4..24_usize,
+        pinned in prop::option::of(any_tokens()),
+    ) {
         let mut simulation = Simulation::new(pages);
+        let pinned = pinned.and_then(|tokens| Some((simulation.pin(&tokens)?, tokens)));
+        let kept = pinned.as_ref().map_or(0, |(pages, _)| pages.len());
         let mut running: Vec<(Table, Vec<u32>)> = Vec::new();
         for action in actions {
             match action {
@@ -209,6 +274,18 @@ proptest! {
             for (table, tokens) in &running {
                 simulation.check(table, tokens);
             }
+            for (index, (table, _)) in running.iter().enumerate() {
+                for (other, _) in running[..index].iter().filter(|(other, _)| other.scope != table.scope) {
+                    let is_pinned = |page| pinned.as_ref().is_some_and(|(pages, _)| pages.contains(page));
+                    prop_assert!(table.pages().iter().all(|page| is_pinned(page) || !other.pages().contains(page)));
+                }
+            }
+            if let Some((pages, tokens)) = &pinned {
+                for position in 0..tokens.len() {
+                    let page = pages[position / LENGTH] as usize;
+                    prop_assert_eq!(&simulation.contents[page][position % LENGTH], &tokens[..=position]);
+                }
+            }
             let Usage { pages, used, kept, .. } = simulation.store.usage();
             prop_assert_eq!(simulation.store.available() + used, pages);
             prop_assert!(used + kept <= pages);
@@ -216,9 +293,9 @@ proptest! {
         for (table, _) in &mut running {
             simulation.store.release(table);
         }
-        prop_assert_eq!(simulation.store.available(), pages);
+        prop_assert_eq!(simulation.store.available(), pages - kept);
         // Every page can be taken, so none is lost in the tree.
         let mut all = Table::new(None);
-        prop_assert!(simulation.store.reserve(&mut all, pages * LENGTH));
+        prop_assert!(simulation.store.reserve(&mut all, (pages - kept) * LENGTH));
     }
 }

@@ -146,6 +146,24 @@ impl Inference {
         self.attention.copy_page(from, to);
     }
 
+    /// Keys and values of a page, as they are in memory.
+    ///
+    /// # Panics
+    /// When there is no such page.
+    #[must_use]
+    pub(crate) fn page(&self, page: PageId) -> &[u8] {
+        self.attention.page(page)
+    }
+
+    /// The same, to be written.
+    ///
+    /// # Panics
+    /// When there is no such page.
+    #[must_use]
+    pub(crate) fn page_mut(&mut self, page: PageId) -> &mut [u8] {
+        self.attention.page_mut(page)
+    }
+
     #[must_use]
     pub(crate) fn model(&self) -> &Model {
         &self.model

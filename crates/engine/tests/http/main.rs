@@ -15,3 +15,4 @@ mod refusals;
 mod request_ids;
 mod server;
 mod sharing;
+mod warm;

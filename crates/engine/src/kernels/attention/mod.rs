@@ -90,6 +90,22 @@ impl Attention {
         }
     }
 
+    /// Keys and values of a page, as they are in memory.
+    pub(crate) fn page(&self, page: PageId) -> &[u8] {
+        match &self.cache {
+            KvCache::F16(pages) => pages.bytes(page),
+            KvCache::F32(pages) => pages.bytes(page),
+        }
+    }
+
+    /// The same, to be written.
+    pub(crate) fn page_mut(&mut self, page: PageId) -> &mut [u8] {
+        match &mut self.cache {
+            KvCache::F16(pages) => pages.bytes_mut(page),
+            KvCache::F32(pages) => pages.bytes_mut(page),
+        }
+    }
+
     /// Rotates queries and keys of `qkv` (`[rows, queries | keys | values]`) to their positions, and appends keys and values
     /// to the cache.
     pub(crate) fn append(

@@ -4,6 +4,8 @@
 //! positions of which sequence is said by those who call. For each layer and key-value head a page has the keys as `[position / 32][head_dim][32 positions]` and the values as
 //! `[element / 32][position][32 elements]`: both products of attention then add multiples of rows of 32.
 
+use std::ops::Range;
+
 use bytemuck::Pod;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -134,9 +136,17 @@ impl<E: Element> Pages<E> {
     }
 
     pub(super) fn copy(&mut self, from: PageId, to: PageId) {
-        let size = self.layout.page_elements();
-        let start = from as usize * size;
-        self.elements.copy_within(start..start + size, to as usize * size);
+        self.elements.copy_within(self.layout.page(from), self.layout.page(to).start);
+    }
+
+    /// A page as it is in memory.
+    pub(super) fn bytes(&self, page: PageId) -> &[u8] {
+        bytemuck::cast_slice(&self.elements[self.layout.page(page)])
+    }
+
+    /// The same, to be written: every bit pattern is a number.
+    pub(super) fn bytes_mut(&mut self, page: PageId) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.elements[self.layout.page(page)])
     }
 
     pub(super) fn writer(&mut self) -> Writer<'_, E> {
@@ -156,6 +166,11 @@ impl Layout {
 
     fn page_elements(self) -> usize {
         self.layers.saturating_mul(self.kv_heads).saturating_mul(self.head_elements())
+    }
+
+    fn page(self, page: PageId) -> Range<usize> {
+        let start = page as usize * self.page_elements();
+        start..start + self.page_elements()
     }
 
     fn key_elements(self) -> usize {

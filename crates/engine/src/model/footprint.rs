@@ -46,7 +46,6 @@ impl Footprint {
         })
     }
 
-    /// Both together.
     #[must_use]
     pub fn total(self) -> u64 {
         self.weights + self.kv_cache

@@ -48,7 +48,6 @@ pub(crate) struct Request {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{waiting} requests are waiting already")]
 pub(crate) struct QueueFull {
-    /// How many wait.
     pub waiting: usize,
 }
 
@@ -102,7 +101,6 @@ pub(crate) struct Admitted {
 pub(crate) enum Sampled {
     /// With this token.
     Next(u32),
-    /// Not at all.
     End,
 }
 

@@ -79,12 +79,12 @@ cpus_of_compose() { echo "${ENGINE_CPUS:-2}"; }
 # Sets `chatting`, the process, and returns when the first words are there and the last are not: what comes between them takes the demo less
 # time than it may take to look twice, so the engine stands still as soon as it has begun.
 begin_slow_chat() {
+    has_begun() { grep --quiet '^event: delta' "$work/slow.events"; }
     slow_down
     for _ in {1..20}; do
         rm -f "$work/slow.events"
         chat "$web_url" 'Tell me a long story.' >"$work/slow.events" &
         chatting=$!
-        has_begun() { grep --quiet '^event: delta' "$work/slow.events"; }
         wait_until 60 'the answer begins' has_begun
         signal_engine STOP
         # What was written before is read by now.

@@ -13,7 +13,7 @@ pub const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/nano64/mo
 /// A server and where it answers.
 #[derive(Debug)]
 pub struct Server {
-    /// The process.
+    /// Ended when this is dropped.
     pub program: Program,
     /// `http://127.0.0.1:PORT`, without a slash at the end.
     pub url: String,

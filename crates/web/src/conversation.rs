@@ -19,14 +19,14 @@ pub enum Role {
     System,
     /// The person in the browser.
     User,
-    /// The model.
+    /// The model, in its earlier answers.
     Assistant,
 }
 
 /// One turn, as it goes to the engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Message {
-    /// Who said it.
+    /// Whose turn it was.
     pub role: Role,
     /// Plain text, not empty.
     pub content: String,

@@ -66,7 +66,7 @@ pub struct Usage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Readiness {
-    /// It can answer.
+    /// A message would be answered now.
     Ready,
     /// It listens, and its model is on the way.
     Loading,

@@ -17,7 +17,7 @@ const FREE_PORTS: usize = 16;
 /// What Linux says when it was built or started without IPv6.
 const NO_SUCH_FAMILY: i32 = 97;
 
-/// Open ports.
+/// Sockets of both families, on the same port.
 #[derive(Debug)]
 pub struct Listener {
     sockets: Vec<TcpListener>,

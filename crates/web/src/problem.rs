@@ -16,7 +16,7 @@ pub struct Problem {
     pub status: StatusCode,
     /// For programs; stable.
     pub code: &'static str,
-    /// For people.
+    /// A sentence for the person at the screen: what happened, and what helps.
     pub message: String,
     /// Seconds to wait before asking again.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,7 +50,7 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "cross_site", message)
     }
 
-    /// 404.
+    /// 404: no route has this path.
     #[must_use]
     pub fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", "There is nothing at this address.")
@@ -79,7 +79,7 @@ impl Problem {
         Self { retry_after: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "page_busy", message) }
     }
 
-    /// 413.
+    /// 413: the body is longer than any conversation may be.
     #[must_use]
     pub fn body_too_large() -> Self {
         let message = format!("The request has more than {MAX_BODY} bytes. Please start a new chat.");
@@ -96,7 +96,7 @@ impl Problem {
         Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", message)
     }
 
-    /// 415.
+    /// 415: what another site's form could send is not taken.
     #[must_use]
     pub fn not_json() -> Self {
         let message = "The body must have the content type application/json.";

@@ -70,7 +70,7 @@ impl Corpus {
         Ok(Self { families, synonyms: source::synonyms()?, independent, cumulative, follow_ups, untouchable })
     }
 
-    /// All families.
+    /// What the model is taught, in the order of the source files.
     #[must_use]
     pub fn families(&self) -> &[Family] {
         &self.families

@@ -18,7 +18,7 @@ const EVERY: usize = 5;
 pub struct HeldOut {
     /// What was said before; often nothing.
     pub before: Vec<Turn>,
-    /// What is asked.
+    /// The last turn, which is to be answered.
     pub question: String,
     /// The family that it is about.
     pub family: String,

@@ -67,7 +67,7 @@ pub enum LoadError {
     Empty {
         /// The family with the mistake.
         family: String,
-        /// What it lacks.
+        /// The name of the list in its file.
         list: &'static str,
     },
     /// A row has not one cell for each slot.
@@ -88,7 +88,7 @@ pub enum LoadError {
     Pattern {
         /// The family with the mistake.
         family: String,
-        /// What is wrong.
+        /// Where the pattern goes wrong.
         source: PatternError,
     },
 }

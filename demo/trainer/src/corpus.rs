@@ -24,7 +24,7 @@ pub struct Lessons {
 pub struct Question<'a> {
     /// What was said before.
     pub before: &'a [Turn],
-    /// What is asked.
+    /// The last turn, which is to be answered.
     pub text: &'a str,
     /// Under which name its result is counted.
     pub group: &'a str,

@@ -9,11 +9,11 @@ use anyhow::{Context, Result};
 /// What was measured after a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
-    /// Steps so far.
+    /// Steps that were done by then.
     pub step: u64,
     /// Tokens that were read so far.
     pub tokens: u64,
-    /// Time so far.
+    /// Time that they took.
     pub seconds: f64,
     /// Learning rate of the step.
     pub rate: f32,

@@ -56,7 +56,7 @@ pub struct Failure {
 pub struct Score {
     /// By group: right, asked.
     pub groups: BTreeMap<String, (usize, usize)>,
-    /// Wrong answers.
+    /// What was answered wrongly, for the report.
     pub failures: Vec<Failure>,
 }
 

@@ -8,9 +8,9 @@ const ALIGNMENT: usize = 32;
 pub enum Value<'a> {
     /// 32 bits without sign.
     U32(u32),
-    /// 32-bit float.
+    /// Single precision.
     F32(f32),
-    /// True or false.
+    /// One byte in the file.
     Bool(bool),
     /// UTF-8.
     Text(&'a str),
@@ -70,9 +70,9 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum TensorType {
-    /// 32-bit float.
+    /// Single precision.
     F32 = 0,
-    /// 16-bit float.
+    /// Half precision.
     F16 = 1,
     /// Ternary codes, four to a byte, and one scale.
     I2S = 36,
@@ -81,13 +81,13 @@ pub enum TensorType {
 /// A tensor to be written.
 #[derive(Clone, Debug)]
 pub struct TensorData {
-    /// Its name.
+    /// By which loaders find it.
     pub name: String,
     /// How its elements are stored.
     pub tensor_type: TensorType,
     /// Elements of a row first.
     pub dimensions: Vec<u64>,
-    /// The elements.
+    /// Encoded as its type says.
     pub bytes: Vec<u8>,
 }
 

@@ -20,7 +20,7 @@ pub const CHAT_TEMPLATE: &str = "{% set loop_messages = messages %}{% for messag
 pub struct Target {
     /// The token after which it comes: a row of the batch, or an index in the sequence.
     pub position: usize,
-    /// Its id.
+    /// The id that should be the likeliest.
     pub token: u32,
 }
 

@@ -78,7 +78,7 @@ pub enum Kind {
 pub struct Tensor {
     /// Its name in a GGUF file.
     pub name: String,
-    /// What it is.
+    /// How it begins and how it is stored.
     pub kind: Kind,
     /// Outputs, for a linear map.
     pub rows: usize,

@@ -40,7 +40,7 @@ pub struct Plan {
     pub shape: Shape,
     /// The model file; the curve is written beside it.
     pub out: PathBuf,
-    /// When it ends.
+    /// After which steps or time it ends.
     pub length: Length,
     /// What all random numbers follow from.
     pub seed: u64,

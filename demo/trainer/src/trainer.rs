@@ -24,9 +24,9 @@ const TOKENS_AT_ONCE: usize = 1_024;
 /// A model in training.
 #[derive(Debug)]
 pub struct Trainer {
-    /// The network.
+    /// Layout and forward pass, without any parameter.
     pub network: Network,
-    /// Parameters.
+    /// All parameters in full precision, from which ternary weights are rounded for each step.
     pub master: Vec<f32>,
     /// The optimizer's memory.
     pub optimizer: Optimizer,
@@ -56,7 +56,7 @@ pub struct Step {
 }
 
 impl Trainer {
-    /// A new model.
+    /// Begins with random parameters.
     #[must_use]
     pub fn new(shape: Shape, seed: u64) -> Self {
         let network = Network::new(shape);

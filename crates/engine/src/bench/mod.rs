@@ -43,11 +43,11 @@ pub struct Speed {
     pub depth: usize,
     /// Tokens of one run.
     pub tokens: usize,
-    /// Median, and the range over the repetitions.
+    /// Median of the repetitions.
     pub tokens_per_second: f64,
-    /// Slowest run.
+    /// Tokens a second of the slowest repetition.
     pub slowest: f64,
-    /// Fastest run.
+    /// Tokens a second of the fastest one.
     pub fastest: f64,
     /// What the machine could do, measured around the runs: bytes read or multiply-adds, a second.
     pub limit_per_second: f64,
@@ -60,10 +60,10 @@ pub struct Speed {
     pub stages: Vec<StageTime>,
 }
 
-/// All results.
+/// What [`run`] has measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// One prefill.
+    /// The whole prompt at once, from an empty context.
     pub prefill: Speed,
     /// Decoding at each depth.
     pub decode: Vec<Speed>,

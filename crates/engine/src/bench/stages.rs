@@ -12,7 +12,7 @@ use crate::model::{Inference, Profile, Stage};
 /// The time of a stage of the forward pass.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct StageTime {
-    /// Its name.
+    /// As `--profile` prints it.
     pub stage: &'static str,
     /// Microseconds a token.
     pub microseconds: f64,

@@ -40,14 +40,12 @@ const ROLES: [&str; 8] =
     ["system", "user", "assistant", "tool", "developer", "function", "ipython", "environment"];
 
 /// Why there is no prompt.
+#[expect(missing_docs, reason = "the messages say what the fields are")]
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
     /// The template is too long to be one.
     #[error("the chat template has {bytes} bytes; at most {LONGEST_SOURCE} are read")]
-    TooLong {
-        /// Its size.
-        bytes: usize,
-    },
+    TooLong { bytes: usize },
     /// The template cannot be compiled, or does not work for any conversation.
     #[error("the chat template is not usable (another can be given with --chat-template): {0}")]
     Invalid(String),
@@ -91,7 +89,7 @@ impl From<TokenizerError> for TemplateError {
 pub struct Message {
     /// Who speaks: `system`, `user`, `assistant`, …
     pub role: String,
-    /// What they say.
+    /// Its text, in which nothing is a control token.
     pub content: String,
 }
 

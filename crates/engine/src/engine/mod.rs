@@ -53,7 +53,7 @@ pub struct About {
     pub name: String,
     /// Where it is from.
     pub origin: LocalModel,
-    /// Its shape.
+    /// Layers, heads and sizes, as the file says and the loader has checked.
     pub hyperparameters: Hyperparameters,
     /// Tokens that a prompt and its answer may have together.
     pub context: usize,
@@ -149,9 +149,9 @@ pub struct Answer(Events);
 /// What an answer goes on with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
-    /// More text.
+    /// Complete characters that follow those before.
     Text(String),
-    /// Nothing.
+    /// The answer has come to its end.
     End {
         /// Whether there would be more, had it been allowed more tokens.
         cut_off: bool,
@@ -175,7 +175,7 @@ impl Answer {
     }
 }
 
-/// A model, open.
+/// Opens a model and checks what its file says of itself; no weights are read.
 pub fn checkpoint(model: &LocalModel) -> Result<Checkpoint> {
     Checkpoint::from_source(model.open()?).with_context(|| format!("cannot use {model}"))
 }

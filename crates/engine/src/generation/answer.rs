@@ -34,7 +34,6 @@ pub(crate) struct TokenLogprobs {
 /// Counts and times of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// Where it runs.
     pub slot: usize,
     /// Tokens of the prompt.
     pub prompt: usize,

@@ -69,13 +69,11 @@ impl Prompt {
         }
     }
 
-    /// The token ids.
     #[must_use]
     pub(crate) fn tokens(&self) -> &[u32] {
         &self.0
     }
 
-    /// The token ids.
     #[must_use]
     pub(crate) fn into_tokens(self) -> Vec<u32> {
         self.0

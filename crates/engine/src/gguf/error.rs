@@ -19,7 +19,6 @@ pub enum GgufError {
         "GGUF version {0} is not supported (versions 2 and 3 are); convert the model again with a current tool"
     )]
     Version(u32),
-    /// Anything else.
     #[error("{place}: {problem}")]
     Malformed { place: Place, problem: Problem },
 }

@@ -12,7 +12,6 @@ use rustix::fs::OFlags;
 /// Random access to the bytes of a model; cheap to clone, and may be shared between threads.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// An open file.
     File {
         /// The file; read with `pread`, so its cursor does not matter.
         file: Arc<File>,

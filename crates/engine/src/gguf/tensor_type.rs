@@ -7,9 +7,7 @@ use std::fmt;
 #[expect(non_camel_case_types, reason = "these are the field's names")]
 #[repr(u32)]
 pub enum TensorType {
-    /// 32-bit float.
     F32 = 0,
-    /// 16-bit float.
     F16 = 1,
     /// 32 int8 and an F16 scale.
     Q8_0 = 8,
@@ -39,13 +37,11 @@ impl TensorType {
         Self::ALL.into_iter().find(|candidate| candidate.id() == id)
     }
 
-    /// ggml's number.
     #[must_use]
     pub const fn id(self) -> u32 {
         self as u32
     }
 
-    /// ggml's name.
     #[must_use]
     pub fn name(self) -> &'static str {
         ggml_name(self.id())

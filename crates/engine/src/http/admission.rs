@@ -55,7 +55,6 @@ impl Wanted {
     }
 }
 
-/// Whoever waits.
 struct Waiting(Wanted);
 
 impl Drop for Waiting {

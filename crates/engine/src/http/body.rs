@@ -24,7 +24,6 @@ const FREE: usize = 16 << 10;
 /// Bodies of the largest size for which there is room.
 const LARGEST: usize = 8;
 
-/// Reads bodies.
 pub(crate) struct Bodies {
     limit: usize,
     room: Arc<Semaphore>,

@@ -21,7 +21,6 @@ use super::refusal::Refusal;
 use super::reply::Reply;
 use crate::config::Config;
 
-/// The rules.
 #[derive(Debug)]
 pub(crate) struct Guard {
     api_keys: Vec<String>,

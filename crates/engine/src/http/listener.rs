@@ -16,7 +16,7 @@ const BACKLOG: i32 = 1024;
 /// How often another free port is tried, when the first one is free for one address only.
 const FREE_PORTS: usize = 16;
 
-/// Open ports.
+/// Sockets of all addresses of a host, on the same port.
 #[derive(Debug)]
 pub struct Listener {
     sockets: Vec<TcpListener>,

@@ -19,7 +19,6 @@ use tokio::sync::Notify;
 /// Connections beyond the limit, for questions that cost nothing.
 const RESERVED: usize = 32;
 
-/// All places.
 pub(crate) struct Places {
     most: usize,
     most_of_one_peer: usize,

@@ -16,7 +16,6 @@ use super::body::Share;
 /// What a connection sends.
 pub(crate) type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
-/// A JSON body.
 pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Reply {
     json_reply(status, full(to_json(body)))
 }

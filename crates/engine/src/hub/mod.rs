@@ -76,7 +76,7 @@ pub enum LocalModel {
 }
 
 impl LocalModel {
-    /// Its bytes.
+    /// Opens the file, or the bytes in this program, without reading them.
     pub fn open(&self) -> Result<Source> {
         match self {
             Self::Demo => Ok(Source::from_static(DEMO)),

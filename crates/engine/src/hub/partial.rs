@@ -109,7 +109,6 @@ impl Partial {
         Ok(())
     }
 
-    /// Begins anew.
     pub(super) fn clear(&mut self) -> Result<(), HubError> {
         let cleared = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
         cleared.map_err(|source| self.failed(source))?;

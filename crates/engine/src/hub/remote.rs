@@ -17,7 +17,6 @@ use super::{HubFile, Options};
 /// More than any honest server needs.
 const REDIRECTS: usize = 10;
 
-/// One hub.
 pub(super) struct Remote {
     client: Client,
     endpoint: Url,

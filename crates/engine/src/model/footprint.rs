@@ -42,7 +42,7 @@ impl Footprint {
         })
     }
 
-    /// Keys and values of so many tokens of a sequence.
+    /// Keys and values of so many tokens of a sequence, in whole pages.
     #[must_use]
     pub fn kv_cache(self, tokens: usize) -> u64 {
         self.page * tokens.div_ceil(BLOCK) as u64

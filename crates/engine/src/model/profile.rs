@@ -20,7 +20,6 @@ pub enum Stage {
     /// Gate and up, with the activation.
     GateUp,
     Down,
-    /// The logits.
     LmHead,
 }
 

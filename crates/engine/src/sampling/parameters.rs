@@ -50,7 +50,6 @@ impl Default for SamplingParameters {
 pub(crate) struct InvalidParameter {
     /// The name of the field.
     pub field: &'static str,
-    /// What it is.
     pub value: f32,
     /// What it may be.
     pub limit: &'static str,

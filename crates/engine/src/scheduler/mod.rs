@@ -103,7 +103,6 @@ pub(crate) struct Admitted {
 pub(crate) enum Sampled {
     /// With this token.
     Next(u32),
-    /// Not at all.
     End,
 }
 

@@ -5,6 +5,7 @@ use super::split::SplitRule;
 use crate::gguf::{GgufError, shown};
 
 /// Why a vocabulary cannot be used.
+#[expect(missing_docs, reason = "the messages say what the fields are")]
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
     /// A value of the wrong type.
@@ -30,7 +31,6 @@ pub enum TokenizerError {
     Count {
         /// The key of the list.
         what: &'static str,
-        /// Its length.
         found: usize,
         /// What other parts of the file say.
         expected: usize,
@@ -38,21 +38,16 @@ pub enum TokenizerError {
     /// A kind of token that does not exist.
     #[error("token {id} has the type {found} in tokenizer.ggml.token_type; 1 to 6 exist")]
     TokenType {
-        /// The token.
         id: usize,
         /// The type in the file.
         found: i32,
     },
     /// A token that every text would contain everywhere.
     #[error("token {id} is empty")]
-    EmptyToken {
-        /// The token.
-        id: usize,
-    },
+    EmptyToken { id: usize },
     /// Encoding would have to choose.
     #[error("tokens {first} and {second} are both {}", shown(token))]
     DuplicateToken {
-        /// Their text.
         token: String,
         /// The lower id.
         first: u32,
@@ -64,9 +59,7 @@ pub enum TokenizerError {
         "token {id}, {token:?}, has the character {character:?}, which is not in the byte-level alphabet"
     )]
     NotByteLevel {
-        /// The token.
         id: usize,
-        /// Its text.
         token: String,
         /// The first such character.
         character: char,
@@ -79,7 +72,6 @@ pub enum TokenizerError {
     Merge {
         /// Its place in `tokenizer.ggml.merges`.
         index: usize,
-        /// Its text.
         merge: String,
     },
     /// A special token that is not in the vocabulary.
@@ -101,7 +93,6 @@ pub enum TokenizerError {
         matcher::LONGEST
     )]
     LongSpecialToken {
-        /// The token.
         id: u32,
         /// The length of its text.
         bytes: usize,

@@ -218,7 +218,6 @@ impl Words<'_> {
 
 /// A part of a text.
 pub(crate) enum Part<'t> {
-    /// Plain text.
     Text(&'t str),
     /// The text of one token that is taken whole.
     Token(u32),

@@ -53,7 +53,6 @@ pub(crate) fn end(finish_reason: &str) -> Step {
     Step::Send(format!("data: {finish}\n\ndata: {usage}\n\ndata: [DONE]\n\n").into_bytes())
 }
 
-/// Any chunk.
 pub(crate) fn chunk(json: &Value) -> Step {
     Step::Send(format!("data: {json}\n\n").into_bytes())
 }

@@ -26,7 +26,7 @@ const PREFILL_ROWS: usize = 32;
 
 /// A kernel to measure.
 pub struct Case {
-    /// For people.
+    /// Kernel and shape, as the table of results has it.
     pub name: &'static str,
     /// What a run does, counted in billionths of `unit`.
     pub work: f64,
@@ -34,7 +34,7 @@ pub struct Case {
     pub unit: &'static str,
     /// How many times faster than scalar code it must be.
     pub floors: Floors,
-    /// Runs it once.
+    /// Does the work once, with the given instruction set and threads.
     pub run: Run,
 }
 

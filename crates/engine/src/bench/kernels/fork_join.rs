@@ -9,7 +9,7 @@ use crate::pool::Pool;
 
 /// A kind of region, run in one of two ways.
 pub struct ForkJoin {
-    /// For people.
+    /// What happens in the region, as the table of results has it.
     pub name: &'static str,
     /// How many times faster than a new thread the pool must be, at least; `None` where a busy machine decides.
     pub floor: Option<f64>,

@@ -27,7 +27,6 @@ impl<'w> Meter<'w> {
         Self { work: Cell::new(work), memory: Cell::new(memory), looked: Cell::new(work), wanted }
     }
 
-    /// One more step.
     pub(crate) fn step(&self) -> Result<(), Failure> {
         self.spend(STEP)
     }

@@ -22,7 +22,6 @@ impl Reply {
         Self { bytes: [head.as_bytes(), body].concat(), stall: false }
     }
 
-    /// A redirect.
     pub(super) fn redirect(location: &str, headers: &[(&str, String)]) -> Self {
         let all =
             [headers, &[("location", location.to_owned()), ("content-length", "0".to_owned())]].concat();

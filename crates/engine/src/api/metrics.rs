@@ -3,8 +3,7 @@
 use crate::container;
 use crate::engine::Engine;
 use crate::http::reply::{self, Reply};
-use crate::kv::Usage;
-use crate::metrics::{self, Build, CONTENT_TYPE, Metrics, Now, Pages};
+use crate::metrics::{self, Build, CONTENT_TYPE, Metrics, Now};
 
 /// Whether there is a model or not: before, nothing is served and a queue is empty.
 pub(super) fn metrics(
@@ -20,8 +19,7 @@ pub(super) fn metrics(
         now.slots = status.slots.len();
         now.slots_busy = status.slots.iter().filter(|slot| slot.sequence.is_some()).count();
         now.waiting = status.waiting;
-        let Usage { pages: all, used, shared, kept } = status.pages;
-        now.pages = Some(Pages { all, used: used + kept, shared });
+        now.pages = Some(status.pages);
         let model = engine.about.name.clone();
         now.build = Some(Build { version: env!("CARGO_PKG_VERSION"), model, isa: isa.to_owned() });
     }

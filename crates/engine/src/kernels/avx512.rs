@@ -10,7 +10,7 @@ use super::isa::Kernel;
 use super::lanes::{LANES, Simd, multiply_floats};
 use super::lm_head::{CODE_RUN, CodeSums, CodeTile, WIDE_ROWS, WideQuad, tile_quads};
 use super::operations::operations;
-use super::prefetch::fetch_ahead;
+use super::prefetch::{fetch_ahead, fetch_ahead_once};
 use super::ternary::{BLOCK_TOKENS, FEW_TOKENS, QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 
 /// Proof that this CPU has AVX-512 F, BW, VL and VNNI.
@@ -334,9 +334,9 @@ fn multiply_codes<const NIBBLES: usize, const T: usize>(
     totals: &mut [[__m512i; 2]; T],
 ) {
     let mask = x86::_mm512_set1_epi16((1 << (4 * NIBBLES)) - 1);
-    fetch_ahead(tile.0.as_ptr());
+    fetch_ahead_once(tile.0.as_ptr());
     let mut packed = load(&tile.0);
-    for quad in 0..tile_quads(NIBBLES) {
+    for x in x.iter().take(tile_quads(NIBBLES)) {
         let codes = [
             x86::_mm512_and_si512(packed, mask),
             x86::_mm512_and_si512(x86::_mm512_srli_epi16::<8>(packed), mask),
@@ -344,8 +344,7 @@ fn multiply_codes<const NIBBLES: usize, const T: usize>(
         packed = x86::_mm512_srli_epi16::<4>(packed);
         for t in 0..T {
             for i in 0..2 {
-                totals[t][i] =
-                    x86::_mm512_dpwssd_epi32(totals[t][i], codes[i], broadcast_pair(x[quad][t][i]));
+                totals[t][i] = x86::_mm512_dpwssd_epi32(totals[t][i], codes[i], broadcast_pair(x[t][i]));
             }
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! A core has few buffers for lines on their way into its first-level cache, so that fetching far ahead into it stalls; the
 //! second level has several times as many. Lines are therefore asked for twice: early into the second level, to cover the
-//! latency of memory, and again into the first shortly before they are used. Both together
-//! read faster than either alone.
+//! latency of memory, and again into the first shortly before they are used. Both together read faster than either alone,
+//! unless a line takes so few instructions that two requests for it cost more than they bring.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64 as x86;
@@ -16,6 +16,9 @@ const NEAR: usize = 3 << 10;
 /// Bytes ahead for the second level.
 #[cfg(target_arch = "x86_64")]
 const FAR: usize = 16 << 10;
+/// Bytes ahead for a line that is asked for once.
+#[cfg(target_arch = "x86_64")]
+const ONCE: usize = 8 << 10;
 
 /// Asks for what follows `line` in its stream. Addresses beyond the end are harmless.
 #[cfg(target_arch = "x86_64")]
@@ -27,4 +30,13 @@ pub(super) fn fetch_ahead(line: *const u8) {
         x86::_mm_prefetch::<{ x86::_MM_HINT_T0 }>(line.wrapping_add(NEAR).cast());
         x86::_mm_prefetch::<{ x86::_MM_HINT_T1 }>(line.wrapping_add(FAR).cast());
     }
+}
+
+/// The same for a stream whose lines take a dozen instructions each.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+#[expect(unsafe_code, reason = "an intrinsic")]
+pub(super) fn fetch_ahead_once(line: *const u8) {
+    // SAFETY: as above.
+    unsafe { x86::_mm_prefetch::<{ x86::_MM_HINT_T0 }>(line.wrapping_add(ONCE).cast()) }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cells::{Count, Histogram, Largest};
 use pulse::Pulse;
-pub(crate) use table::{Build, Now, Pages};
+pub(crate) use table::{Build, Now};
 pub(crate) use text::{CONTENT_TYPE, render};
 
 /// Upper bounds of what a person waits for, in seconds: from a cached prompt of a small model to a long one in a queue.

@@ -6,6 +6,7 @@
 use super::cells::Histogram;
 use super::{Metrics, Outcome, Reason};
 use crate::container::CpuThrottling;
+use crate::kv::Usage;
 
 /// What is not counted but holds when somebody asks.
 #[derive(Debug, Default)]
@@ -19,21 +20,11 @@ pub(crate) struct Now {
     /// How many of them may.
     pub(crate) queue_limit: usize,
     /// Of the KV cache, if it has any.
-    pub(crate) pages: Option<Pages>,
+    pub(crate) pages: Option<Usage>,
     /// In a container with a limit.
     pub(crate) cpu: Option<CpuThrottling>,
     /// Once it is loaded.
     pub(crate) build: Option<Build>,
-}
-
-/// Pages of the KV cache.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Pages {
-    pub(crate) all: usize,
-    /// That hold something, be it for a running request or for a later one.
-    pub(crate) used: usize,
-    /// That several have together.
-    pub(crate) shared: usize,
 }
 
 /// What runs.
@@ -95,11 +86,12 @@ pub(super) fn table(metrics: &Metrics, now: Now) -> Vec<Family> {
         number("bitnet_slots_busy", "Slots with a request", now.slots_busy as f64),
         number("bitnet_queue_limit", "Requests that may wait for a slot", now.queue_limit as f64),
     ];
-    if let Some(Pages { all, used, shared }) = now.pages {
+    if let Some(Usage { pages, used, shared, kept }) = now.pages {
         table.extend([
-            number("bitnet_pages", "Pages of the KV cache", all as f64),
-            number("bitnet_pages_used", "Pages that hold something, be it for a later request", used as f64),
+            number("bitnet_pages", "Pages of the KV cache", pages as f64),
+            number("bitnet_pages_used", "Pages of running requests and of the warm prompt", used as f64),
             number("bitnet_pages_shared", "Pages that several requests have together", shared as f64),
+            number("bitnet_pages_kept", "Pages that no request uses now, and one that begins alike could", kept as f64),
         ]);
     }
     if let Some(CpuThrottling { periods, throttled_periods, throttled }) = now.cpu {
@@ -176,7 +168,7 @@ mod tests {
     fn the_manual_explains_every_metric() {
         let manual = include_str!("../../../../docs/operating.md");
         let now = Now {
-            pages: Some(Pages::default()),
+            pages: Some(Usage::default()),
             cpu: Some(CpuThrottling::default()),
             build: Some(Build { version: "", model: String::new(), isa: String::new() }),
             ..Now::default()

@@ -73,7 +73,8 @@ mod tests {
 
     use super::*;
     use crate::container::CpuThrottling;
-    use crate::metrics::{Build, Outcome, Pages, Reason};
+    use crate::kv::Usage;
+    use crate::metrics::{Build, Outcome, Reason};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -144,13 +145,13 @@ mod tests {
             assert!(!text.contains(part), "{part} in\n{text}");
         }
         let now = Now {
-            pages: Some(Pages { all: 9, used: 5, shared: 2 }),
+            pages: Some(Usage { pages: 9, used: 5, shared: 2, kept: 3 }),
             cpu: Some(CpuThrottling { periods: 70, throttled_periods: 7, throttled: SECOND / 2 }),
             build: Some(Build { version: "1", model: "a\"b\\c\nd".to_owned(), isa: "scalar".to_owned() }),
             ..Now::default()
         };
         let build = r#"bitnet_build_info{version="1",model="a\"b\\c\nd",isa="scalar"} 1"#;
-        let pages = ["bitnet_pages 9", "bitnet_pages_used 5", "bitnet_pages_shared 2"];
+        let pages = ["bitnet_pages 9", "bitnet_pages_used 5", "bitnet_pages_shared 2", "bitnet_pages_kept 3"];
         let text = render(&Metrics::new(), now);
         check(&text, &[&pages[..], &["bitnet_cpu_throttled_seconds_total 0.5", build]].concat());
     }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::kernels::lanes::LANES;
 use crate::kernels::lm_head::{CODE_RUN, CodeSums, CodeTile, WideQuad, tile_quads};
-use crate::kernels::prefetch::fetch_ahead;
+use crate::kernels::prefetch::{fetch_ahead, fetch_ahead_once};
 use crate::kernels::ternary::{QUADS, Quad, TILE_ROWS, Tile, UnpackedTile};
 
 /// Proof that this CPU has AVX2 and AVX-VNNI.
@@ -134,7 +134,7 @@ fn codes_of_run<const NIBBLES: usize, const P: usize, const T: usize>(
         let mut totals = [[x86::_mm256_setzero_si256(); P]; T];
         for (tile, x) in tiles.iter().zip(x.chunks_exact(quads)) {
             if first == 0 {
-                fetch_ahead(tile.0.as_ptr());
+                fetch_ahead_once(tile.0.as_ptr());
             }
             for quad in 0..quads {
                 let mut weights = [[x86::_mm256_setzero_si256(); 2]; P];

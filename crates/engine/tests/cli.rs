@@ -466,6 +466,14 @@ fn what_is_no_file_is_an_error_that_says_what_it_is() {
 fn a_setting_that_cannot_work_is_refused_but_a_variable_without_a_value_is_not_set() {
     let output = program(&["--api-key", ""]).output().unwrap();
     check(&output, 2, "--api-key");
+    let output = program(&["inspect", "demo"]).env("BITNET_API_KEY", "one,two secret\n").output().unwrap();
+    check(&output, 2, "BITNET_API_KEY");
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("secret"), "{output:?}");
+    check(
+        &program(&["inspect", "demo"]).env("BITNET_API_KEY", "one, two\n").output().unwrap(),
+        0,
+        "bitnet-b1.58",
+    );
     let inspect = |variable: &str| program(&["inspect", "demo"]).env(variable, "").output().unwrap();
     for variable in ["BITNET_API_KEY", "LLAMA_API_KEY", "BITNET_MODEL", "BITNET_CORS_ORIGINS", "HF_TOKEN"] {
         check(&inspect(variable), 0, "bitnet-b1.58");

@@ -283,13 +283,14 @@ impl Api {
         read: fn(&Admitted) -> Result<Plan<W>, ApiError>,
     ) -> Result<Reply, ApiError> {
         let (Plan { request, wire, stream }, _) = self.read(request, client, read).await?;
-        let Submitted { events, waiting_before } = self.engine()?.handle.submit(request)?;
+        let Submitted { events, waiting_before, wait } = self.engine()?.handle.submit(request)?;
         let mut reply = if stream {
             answer::stream(wire, events, self.ping)
         } else {
             answer::whole(wire, events).await?
         };
         reply.headers_mut().insert("x-queue-position", HeaderValue::from(waiting_before));
+        reply.headers_mut().insert("x-queue-wait", HeaderValue::from(wait.as_secs_f64().ceil() as u64));
         Ok(reply)
     }
 

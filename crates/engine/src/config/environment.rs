@@ -18,7 +18,6 @@ pub(super) const ESTABLISHED_VARIABLES: &[(&str, &str)] = &[
     ("cache_type", "LLAMA_ARG_CACHE_TYPE_K"),
     ("ubatch_size", "LLAMA_ARG_UBATCH"),
     ("parallel", "LLAMA_ARG_N_PARALLEL"),
-    ("cache_ram", "LLAMA_ARG_CACHE_RAM"),
     ("host", "LLAMA_ARG_HOST"),
     ("port", "LLAMA_ARG_PORT"),
     ("sse_ping_interval", "LLAMA_ARG_SSE_PING_INTERVAL"),

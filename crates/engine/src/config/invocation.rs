@@ -7,7 +7,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::choices::model;
 use super::environment::{service_links, with_environment};
-use super::values::within;
+use super::values::{check_api_keys, within};
 use super::{Config, ModelReference};
 
 /// What the command line asked for.
@@ -29,6 +29,7 @@ impl Invocation {
         let command = command();
         let warnings = service_links(&command);
         let cli = Cli::from_arg_matches(&command.try_get_matches_from(arguments)?)?;
+        check_api_keys(&cli.config.api_key)?;
         Ok(Self { command: cli.command.unwrap_or(Command::Serve), config: cli.config, warnings })
     }
 }

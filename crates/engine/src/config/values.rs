@@ -99,12 +99,23 @@ pub(super) fn host(text: &str) -> Result<String, String> {
     }
 }
 
+/// Checked by [`check_api_keys`]: an error of a value would print it.
 pub(super) fn api_key(text: &str) -> Result<String, String> {
-    if text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.is_empty() {
-        Ok(text.to_owned())
-    } else {
-        Err("must be at least one character of printable ASCII, without spaces".to_owned())
+    if text.is_empty() {
+        return Err("must not be empty".to_owned());
     }
+    // As lists and files of secrets have it.
+    Ok(text.trim().to_owned())
+}
+
+/// Whether all of them can be sent in a header. The error does not show them.
+pub(super) fn check_api_keys(keys: &[String]) -> Result<(), clap::Error> {
+    let is_key = |key: &String| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
+    if keys.iter().all(is_key) {
+        return Ok(());
+    }
+    let message = "--api-key (BITNET_API_KEY): each key must be at least one character of printable ASCII, without spaces\n";
+    Err(clap::Error::raw(clap::error::ErrorKind::ValueValidation, message))
 }
 
 /// `*`, `localhost`, or the origin of a page as browsers write it.

@@ -223,12 +223,18 @@ fn rows(config: &Config, context: usize) -> usize {
 fn serving(config: &Config, context: usize) -> Result<Options> {
     let flags = &config.scheduling;
     let rows = rows(config, context);
-    let sequences = match flags.parallel {
-        Some(sequences) => sequences,
-        None => (SEQUENCES_PER_CPU * threads(config)?.get()).clamp(*SEQUENCES.start(), *SEQUENCES.end()),
+    let sequences = if let Some(sequences) = flags.parallel {
+        ensure!(
+            sequences <= rows,
+            "--parallel {sequences} is more than the {rows} tokens of a step (--ubatch-size)"
+        );
+        sequences
+    } else {
+        let sequences = SEQUENCES_PER_CPU * threads(config)?.get();
+        sequences.clamp(*SEQUENCES.start(), *SEQUENCES.end()).min(rows)
     };
     Ok(Options {
-        limits: Limits { sequences: sequences.min(rows), queue: flags.queue, rows },
+        limits: Limits { sequences, queue: flags.queue, rows },
         max_token_gap: flags.max_token_gap,
         timeout: flags.request_timeout,
     })

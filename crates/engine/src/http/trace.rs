@@ -8,8 +8,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Instant;
 
 use http_body_util::BodyExt;
+use hyper::Request;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Request};
 use tracing::{Span, debug, info, info_span};
 
 use super::exchange::During;
@@ -21,8 +21,8 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Most bytes of an id.
 const LONGEST_ID: usize = 128;
-/// Most bytes of a path in the log; what has more is no path of this server.
-const LONGEST_PATH: usize = 128;
+/// Most bytes of a path or a method in the log; what has more is none of this server.
+const LONGEST: usize = 128;
 
 /// What to call a request.
 pub(crate) struct Trace {
@@ -33,7 +33,7 @@ pub(crate) struct Trace {
 /// A request that is answered; it is logged when this ends.
 struct Access {
     span: Span,
-    method: Method,
+    method: String,
     path: String,
     /// None for a client that left before it could be answered.
     status: Option<u16>,
@@ -53,7 +53,7 @@ impl Trace {
         if let Some(trace) = parent {
             span.record("trace", trace);
         }
-        let (method, path) = (request.method().clone(), shown(request.uri().path()));
+        let (method, path) = (shown(request.method().as_str()), shown(request.uri().path()));
         Self { id, access: Access { span, method, path, status: None, started: Instant::now(), is_probe } }
     }
 
@@ -122,12 +122,21 @@ fn trace_id(value: &[u8]) -> Option<&str> {
     is_valid.then_some(trace)
 }
 
-/// A path as the log has it, with a mark where it goes on. URIs are ASCII.
-fn shown(path: &str) -> String {
-    match path.get(..LONGEST_PATH) {
-        Some(start) if path.len() > LONGEST_PATH => format!("{start}…"),
-        _ => path.to_owned(),
+/// A path or a method as the log has it, with a mark where it goes on, and nothing in it that could change how the line looks.
+fn shown(text: &str) -> String {
+    let mut shown = String::new();
+    for character in text.chars() {
+        if shown.len() >= LONGEST {
+            shown.push('…');
+            break;
+        }
+        if character.is_ascii_graphic() {
+            shown.push(character);
+        } else {
+            shown.extend(character.escape_unicode());
+        }
     }
+    shown
 }
 
 #[cfg(test)]
@@ -210,10 +219,13 @@ mod tests {
     }
 
     #[test]
-    fn a_long_path_is_marked_as_cut() {
+    fn a_long_path_is_marked_as_cut_and_has_nothing_but_visible_ascii() {
         assert_eq!(shown("/v1/models"), "/v1/models");
-        let long = "/".repeat(LONGEST_PATH);
+        let long = "/".repeat(LONGEST);
         assert_eq!(shown(&long), long);
-        assert_eq!(shown(&(long.clone() + "x")), long + "…");
+        assert_eq!(shown(&(long.clone() + "x")), long.clone() + "…");
+        // A character of two bytes, of which the first would be the last.
+        assert_eq!(shown(&format!("{}é{long}", &long[1..])), format!("{}\\u{{e9}}…", &long[1..]));
+        assert_eq!(shown("/a\u{9b}b\u{2028}"), "/a\\u{9b}b\\u{2028}");
     }
 }

@@ -14,6 +14,8 @@ pub(crate) struct Store {
     prefixes: Prefixes,
     /// Pages that nobody uses and that hold something.
     kept: usize,
+    /// Pages that are kept for as long as the store lives.
+    pinned: Vec<PageId>,
     clock: u64,
 }
 
@@ -29,18 +31,25 @@ pub(crate) struct PageCopy {
 pub(crate) struct Usage {
     /// All.
     pub pages: usize,
-    /// That some sequence uses, or that are kept for all.
+    /// That some sequence uses.
     pub used: usize,
     /// That several use.
     pub shared: usize,
-    /// That no sequence uses, kept for one that begins alike.
+    /// That no sequence uses, kept for one that begins alike, for a time or for ever.
     pub kept: usize,
 }
 
 impl Store {
     /// Of so many pages, each for `length` positions, with nothing in them.
     pub(crate) fn new(pages: usize, length: usize) -> Self {
-        Self { length, pages: Pages::new(pages), prefixes: Prefixes::new(pages), kept: 0, clock: 0 }
+        Self {
+            length,
+            pages: Pages::new(pages),
+            prefixes: Prefixes::new(pages),
+            kept: 0,
+            pinned: Vec::new(),
+            clock: 0,
+        }
     }
 
     /// Has pages for tokens that sequences of every scope may begin with, for as long as the store lives; keys and values are for the
@@ -53,6 +62,7 @@ impl Store {
         }
         self.append(&mut table, tokens);
         // The table is not released: so its pages are always in use.
+        self.pinned.extend_from_slice(&table.pages);
         Some(table.pages)
     }
 
@@ -71,6 +81,11 @@ impl Store {
         table.pages.len() * self.length
     }
 
+    /// Pages of a table that nobody else uses.
+    pub(crate) fn own(&self, table: &Table) -> usize {
+        table.pages.iter().filter(|&&page| self.pages.users(page) == 1).count()
+    }
+
     /// Pages that some sequence uses and a table that has none could use as well, for a sequence that begins with these tokens.
     pub(crate) fn shareable(&self, table: &Table, tokens: &[u32]) -> usize {
         let mut pages: Vec<PageId> = Vec::new();
@@ -84,8 +99,17 @@ impl Store {
     }
 
     pub(crate) fn usage(&self) -> Usage {
-        let (used, shared) = self.pages.in_use();
-        Usage { pages: self.pages.count(), used, shared, kept: self.kept }
+        let (mut used, mut shared) = self.pages.in_use();
+        let mut kept = self.kept;
+        for &page in &self.pinned {
+            // Without the use that pins it.
+            match self.pages.users(page) {
+                1 => (used, kept) = (used - 1, kept + 1),
+                2 => shared -= 1,
+                _ => {}
+            }
+        }
+        Usage { pages: self.pages.count(), used, shared, kept }
     }
 
     /// Lets a sequence that is at the end of its pages use those that hold its next `tokens`, whole pages only.

@@ -89,7 +89,7 @@ pub(super) fn table(metrics: &Metrics, now: Now) -> Vec<Family> {
     if let Some(Usage { pages, used, shared, kept }) = now.pages {
         table.extend([
             number("bitnet_pages", "Pages of the KV cache", pages as f64),
-            number("bitnet_pages_used", "Pages of running requests and of the warm prompt", used as f64),
+            number("bitnet_pages_used", "Pages of running requests", used as f64),
             number("bitnet_pages_shared", "Pages that several requests have together", shared as f64),
             number("bitnet_pages_kept", "Pages that no request uses now, and one that begins alike could", kept as f64),
         ]);

@@ -5,6 +5,9 @@ use super::weights::ternary_weights;
 use crate::checkpoint::{Checkpoint, CheckpointError, Hyperparameters};
 use crate::kernels::{Attention, BLOCK, CacheType, HeadShape};
 
+/// For each token of the vocabulary: bounds of its logit and what is chosen from them, or the logit itself.
+const PER_TOKEN: usize = 24;
+
 /// Bytes that loading and using a model takes at least; what the program needs besides is a few dozen MB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Footprint {
@@ -12,6 +15,8 @@ pub struct Footprint {
     pub weights: u64,
     /// Keys and values of a page, which has 128 positions.
     pub page: u64,
+    /// What a sequence needs beside its pages to find its next token.
+    pub sequence: u64,
 }
 
 impl Footprint {
@@ -39,6 +44,7 @@ impl Footprint {
         Ok(Self {
             weights: ternary_weights(shape) / 4 + lm_head,
             page: Attention::page_bytes(heads, layers, cache_type),
+            sequence: (PER_TOKEN * vocab_size) as u64,
         })
     }
 

@@ -57,6 +57,8 @@ pub(crate) struct Step {
     pub copies: Vec<PageCopy>,
     /// What to compute: at most one chunk of a sequence.
     pub chunks: Vec<Chunk>,
+    /// How many of them, the first ones, are of sequences that generate; the others are of prompts.
+    pub generating: usize,
     /// What the logits are for, in the order of the tokens after which they are wanted.
     pub outputs: Vec<Output>,
     /// Sequences that are computed for the first time.
@@ -152,6 +154,11 @@ impl Scheduler {
         self.end(id);
     }
 
+    /// Forgets a sequence if it waits.
+    pub(crate) fn leave_queue(&mut self, id: SequenceId) {
+        self.queue.remove(id);
+    }
+
     /// Forgets all that wait and were never computed; returns which.
     pub(crate) fn cancel_waiting(&mut self) -> Vec<SequenceId> {
         self.queue.remove_new()
@@ -167,7 +174,7 @@ impl Scheduler {
                 return Some(step);
             }
             // All that run need pages and none has any: the last one makes room.
-            let last = self.youngest(|_| true)?;
+            let last = self.youngest()?;
             self.suspend(last);
         }
     }
@@ -237,14 +244,11 @@ impl Scheduler {
         }
     }
 
-    /// The slot of the running sequence that came last, of those that are meant.
-    fn youngest(&self, which: impl Fn(&Sequence) -> bool) -> Option<usize> {
+    /// The slot of the running sequence that came last.
+    fn youngest(&self) -> Option<usize> {
         let running = self.slots.iter().enumerate();
-        let meant = running.filter_map(|(slot, sequence)| Some((slot, sequence.as_ref()?)));
-        meant
-            .filter(|(_, sequence)| which(sequence))
-            .max_by_key(|(_, sequence)| sequence.id())
-            .map(|(slot, _)| slot)
+        let ids = running.filter_map(|(slot, sequence)| Some((sequence.as_ref()?.id(), slot)));
+        ids.max().map(|(_, slot)| slot)
     }
 }
 

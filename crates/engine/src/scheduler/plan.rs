@@ -20,19 +20,43 @@ impl Scheduler {
             let alone = self.slots.iter().all(Option::is_none);
             match slot.filter(|_| alone || needed <= self.store.available()) {
                 Some(slot) => self.slots[slot] = self.queue.take(id),
-                None => match self.above_its_share(client) {
-                    Some(slot) => self.suspend(slot),
-                    None => return,
-                },
+                None if self.running(client) == 0 && self.make_way(needed) => {}
+                None => return,
             }
         }
     }
 
-    /// A sequence that makes way for a client that has none, when somebody has several.
-    fn above_its_share(&self, client: Client) -> Option<usize> {
-        let most = self.slots.iter().flatten().map(|sequence| self.running(sequence.client())).max()?;
-        let several = |sequence: &Sequence| most >= 2 && self.running(sequence.client()) == most;
-        if self.running(client) == 0 { self.youngest(several) } else { None }
+    /// Suspends sequences of clients that have several until there is a slot, and so many pages of those that run together. False,
+    /// and nothing is suspended, when that cannot be had.
+    fn make_way(&mut self, mut needed: usize) -> bool {
+        let mut available = self.store.available();
+        let mut leaving = Vec::new();
+        while let Some(slot) = self.above_its_share(&leaving) {
+            if let Some(sequence) = &self.slots[slot] {
+                needed = needed.saturating_sub(sequence.missing_pages(&self.store));
+                available += sequence.own_pages(&self.store);
+            }
+            leaving.push(slot);
+            if needed <= available {
+                for slot in leaving {
+                    self.suspend(slot);
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The last sequence of the client that has most, if it has several, without those that leave.
+    fn above_its_share(&self, leaving: &[usize]) -> Option<usize> {
+        let staying = || {
+            let running = self.slots.iter().enumerate().filter(|(slot, _)| !leaving.contains(slot));
+            running.filter_map(|(slot, sequence)| Some((slot, sequence.as_ref()?)))
+        };
+        let of = |client| staying().filter(|(_, sequence)| sequence.client() == client).count();
+        let most = staying().map(|(_, sequence)| of(sequence.client())).max().filter(|&most| most >= 2)?;
+        let several = staying().filter(|(_, sequence)| of(sequence.client()) == most);
+        several.max_by_key(|(_, sequence)| sequence.id()).map(|(slot, _)| slot)
     }
 
     fn running(&self, client: Client) -> usize {
@@ -46,6 +70,7 @@ impl Scheduler {
         for slot in self.in_order(Sequence::is_generating) {
             rows += self.push_token(slot, &mut step);
         }
+        step.generating = rows;
         let left = self.limits.rows - rows;
         let prompts = self.in_order(|sequence| !sequence.is_generating());
         let remaining: Vec<usize> =
@@ -65,7 +90,7 @@ impl Scheduler {
             if sequence.push_chunk(slot, 1, &mut self.store, step) == 1 {
                 return 1;
             }
-            if let Some(last) = self.youngest(|_| true) {
+            if let Some(last) = self.youngest() {
                 self.suspend(last);
             }
         }

@@ -64,6 +64,11 @@ impl Sequence {
         needed.saturating_sub(had)
     }
 
+    /// Pages that nobody else uses.
+    pub(super) fn own_pages(&self, store: &Store) -> usize {
+        store.own(&self.table)
+    }
+
     /// Takes over what others have computed of it by now, before it computes anything itself.
     pub(super) fn attach(&mut self, store: &mut Store) {
         if !self.computes {

@@ -217,6 +217,25 @@ fn a_sequence_that_made_way_goes_on_where_it_was() {
 }
 
 #[test]
+fn nobody_makes_way_for_a_sequence_that_would_have_to_wait_all_the_same() {
+    // More than half of the pages are those of one sequence, and another client has six small ones.
+    let mut scheduler = scheduler_with(8, 50, 60);
+    let large = scheduler.submit(by(1, request(1_000..1_100))).unwrap();
+    run_until_decoding(&mut scheduler, large);
+    let small: Vec<_> = (0..6).map(|index| scheduler.submit(by(0, request([index; 5]))).unwrap()).collect();
+    for id in small {
+        run_until_decoding(&mut scheduler, id);
+    }
+    let other = scheduler.submit(by(2, request(2_000..2_120))).unwrap();
+    let step = run_step(&mut scheduler);
+    assert_eq!((step.chunks.len(), rows_of(&step, other)), (7, 0), "{step:?}");
+    // It waits for pages, not for ever.
+    scheduler.cancel(large);
+    let step = run_step(&mut scheduler);
+    assert!(rows_of(&step, other) > 0, "{step:?}");
+}
+
+#[test]
 fn a_waiting_sequence_can_be_cancelled() {
     let mut scheduler = scheduler(1);
     let first = scheduler.submit(prompt_of(1)).unwrap();

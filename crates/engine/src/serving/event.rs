@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-
+use super::handle::Place;
 use crate::generation::{Finish, Piece, Token};
+use tokio::sync::mpsc;
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -31,6 +31,21 @@ pub(crate) enum Failure {
     Stopping,
 }
 
-/// What happens to a request, in order. The last is [`Event::Finish`] or [`Event::Failed`]; if the channel closes without one, the
+/// What happens to a request, in order. The last is [`Event::Finish`] or [`Event::Failed`]; if there are no more without one, the
 /// engine is gone. Dropping it cancels the request.
-pub(crate) type Events = mpsc::UnboundedReceiver<Event>;
+pub(crate) struct Events {
+    pub(super) events: mpsc::UnboundedReceiver<Event>,
+    /// Given up first: its place is free before the thread looks for those that are gone.
+    pub(super) _place: Place,
+}
+
+impl Events {
+    pub(crate) async fn recv(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
+    #[cfg(test)]
+    pub(crate) fn blocking_recv(&mut self) -> Option<Event> {
+        self.events.blocking_recv()
+    }
+}

@@ -39,6 +39,14 @@ pub(crate) struct Submitted {
     pub events: Events,
     /// How many wait that came before it.
     pub waiting_before: usize,
+    /// How long it will wait, by what requests took lately.
+    pub wait: Duration,
+}
+
+/// A request's place in the queue, if it waits: it is free again when this is dropped, however long the step that is computed takes.
+pub(super) struct Place {
+    shared: Arc<Shared>,
+    id: SequenceId,
 }
 
 /// Why a request was not accepted.
@@ -129,10 +137,12 @@ impl Handle {
             retry_after: state.retry_after(),
         })?;
         let waiting_before = state.scheduler.waiting_before(id);
+        let wait = state.wait_behind(waiting_before);
         state.arrived.push((id, reader));
         drop(state);
         self.shared.wake.notify_one();
-        Ok(Submitted { events, waiting_before })
+        let place = Place { shared: Arc::clone(&self.shared), id };
+        Ok(Submitted { events: Events { events, _place: place }, waiting_before, wait })
     }
 
     /// Takes nothing new any more: those that wait are told, those that run go on.
@@ -177,6 +187,12 @@ impl Drop for Handle {
     }
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.lock().scheduler.leave_queue(self.id);
+    }
+}
+
 impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // No code panics between two related changes of the state, so it is never half done.
@@ -187,9 +203,20 @@ impl Shared {
 impl State {
     /// A place in the queue is free when one of the running requests ends.
     fn retry_after(&self) -> Duration {
-        let slots = self.scheduler.slots().count().max(1);
-        let seconds = self.typical_duration.as_secs_f64() / slots as f64;
+        let seconds = self.until_one_ends().as_secs_f64();
         Duration::from_secs(seconds.ceil().clamp(1.0, 600.0) as u64)
+    }
+
+    /// How long a request waits behind so many others.
+    fn wait_behind(&self, waiting: usize) -> Duration {
+        let free = self.scheduler.slots().filter(|slot| slot.sequence.is_none()).count();
+        let ends = (waiting + 1).saturating_sub(free);
+        self.until_one_ends().saturating_mul(u32::try_from(ends).unwrap_or(u32::MAX))
+    }
+
+    /// Requests take as long as lately, and end one after the other.
+    fn until_one_ends(&self) -> Duration {
+        self.typical_duration.div_f64(self.scheduler.slots().count().max(1) as f64)
     }
 
     pub(super) fn record_duration(&mut self, duration: Duration) {
@@ -273,6 +300,25 @@ mod tests {
         assert!(!handle.is_alive());
         assert!(events.recv().await.is_none());
         assert_eq!(refused(&handle), SubmitError::Stopped);
+    }
+
+    #[test]
+    fn whoever_leaves_the_queue_has_left_it_before_the_next_step() {
+        let (handle, _line) = connected(0);
+        for _ in 0..5 {
+            let Submitted { events, waiting_before, .. } = handle.submit(request()).unwrap();
+            assert_eq!((waiting_before, handle.status().waiting), (0, 1));
+            drop(events);
+            assert_eq!(handle.status().waiting, 0);
+        }
+    }
+
+    #[test]
+    fn whoever_waits_is_told_for_how_long() {
+        let (handle, _line) = connected(3);
+        let waits =
+            [(); 3].map(|()| handle.submit(request()).unwrap()).map(|submitted| submitted.wait.as_secs());
+        assert_eq!(waits, [0, 5, 10]);
     }
 
     #[test]

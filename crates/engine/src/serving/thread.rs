@@ -46,9 +46,8 @@ impl<C: Compute> Thread<C> {
                 Err(error) => self.abort(&step, &error.to_string()),
             }
             self.metrics.step_ends();
-            // One token is what a sequence that generates has; a prompt's last one costs no more.
-            let prompts = step.chunks.iter().map(|chunk| chunk.tokens.len()).filter(|&tokens| tokens > 1);
-            self.pace.observe(prompts.sum(), began.elapsed());
+            let prompts = step.chunks.iter().skip(step.generating).map(|chunk| chunk.tokens.len());
+            self.pace.observe(step.generating, prompts.sum(), began.elapsed());
         }
         for (_, reader) in self.readers.drain() {
             reader.end(End::Failed(Failure::Stopping), &self.metrics);
@@ -73,6 +72,7 @@ impl<C: Compute> Thread<C> {
             let over = |reader: &mut Reader| reader.is_over().is_some();
             for (id, reader) in self.readers.extract_if(|_, reader| over(reader)) {
                 state.scheduler.cancel(id);
+                state.record_duration(reader.duration());
                 match reader.is_over() {
                     Some(Over::Late(limit)) => {
                         reader.end(End::Failed(Failure::Timeout(limit)), &self.metrics);

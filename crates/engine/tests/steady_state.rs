@@ -8,9 +8,11 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use bitnet_engine::bench::Decoder;
 use bitnet_engine::bench::kernels::{Isa, LmHeadSearch, Pool};
+use bitnet_engine::bench::{Decoder, Several};
 use bitnet_engine::config::Config;
+
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/nano64/model-i2_s.gguf");
 
 /// The system's allocator, which notes each call of any thread while `COUNTING`.
 struct Counting;
@@ -79,6 +81,10 @@ fn decoding_does_not_allocate_on_any_thread() {
         for states in [1, 3, 8, 9] {
             check_search(threads, states);
         }
+        for sequences in [2, 5, 8, 9] {
+            check_decoding_together(threads, sequences, &["--temp", "0"]);
+            check_decoding_together(threads, sequences, &["--repeat-penalty", "1.1"]);
+        }
     }
 }
 
@@ -98,6 +104,37 @@ fn check_decoding(threads: usize, cache_type: &str, lm_head: &str, name: &str, s
         let context =
             format!("{name}, {threads} threads, {cache_type} cache, {lm_head} lm_head, position {position}");
         assert_eq!(calls, 0, "{context}: calls of the allocator, the last for {size} bytes");
+    }
+}
+
+/// The same for several sequences in the same steps; and each has the tokens that it has alone.
+fn check_decoding_together(threads: usize, sequences: usize, sampling: &[&str]) {
+    const WARM_UP: usize = 4;
+    const STEPS: usize = 300;
+    let prompts: Vec<Vec<u32>> = (0..sequences as u32)
+        .map(|sequence| (0..20 + 9 * sequence).map(|position| (position * 37 + sequence) % 1_000).collect())
+        .collect();
+    let mut together =
+        Several::open(&config(threads, "f16", "exact", sampling), Path::new(MODEL), &prompts).unwrap();
+    let mut tokens = Vec::with_capacity(STEPS * sequences);
+    for step in 0..STEPS {
+        let (calls, size) = calls_of(|| together.step().unwrap());
+        assert!(
+            step < WARM_UP || calls == 0,
+            "{sequences} sequences, {threads} threads, step {step}: {calls} calls of the allocator, the last for {size} bytes"
+        );
+        tokens.extend(together.last());
+    }
+    for (sequence, prompt) in prompts.iter().enumerate() {
+        let mut alone = load(threads, "f16", "exact", sampling);
+        alone.prefill(prompt).unwrap();
+        for step in 0..STEPS {
+            assert_eq!(
+                alone.step().unwrap(),
+                tokens[step * sequences + sequence],
+                "sequence {sequence}, step {step}"
+            );
+        }
     }
 }
 
@@ -146,10 +183,12 @@ fn pool(threads: usize) -> Pool {
 }
 
 fn load(threads: usize, cache_type: &str, lm_head: &str, sampling: &[&str]) -> Decoder {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/nano64/model-i2_s.gguf");
+    Decoder::open(&config(threads, cache_type, lm_head, sampling), Path::new(MODEL)).unwrap()
+}
+
+fn config(threads: usize, cache_type: &str, lm_head: &str, sampling: &[&str]) -> Config {
     let threads = threads.to_string();
     let flags = ["--threads", &threads, "--cache-type", cache_type, "--head", lm_head];
     let limits = ["--ctx-size", "512", "--ubatch-size", "64"];
-    let config = Config::parse([&["x", "--seed", "7"], &flags[..], &limits, sampling].concat()).unwrap();
-    Decoder::open(&config, Path::new(path)).unwrap()
+    Config::parse([&["x", "--seed", "7"], &flags[..], &limits, sampling].concat()).unwrap()
 }

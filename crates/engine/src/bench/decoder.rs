@@ -123,7 +123,7 @@ impl Decoder {
 
 /// Returns when each compute thread has begun to work: one that starts allocates, however late the system lets it run, and who
 /// counts or measures would find that in some later step.
-fn wait_for_threads(inference: &mut Inference) {
+pub(super) fn wait_for_threads(inference: &mut Inference) {
     inference.with_pool(|_, pool| {
         let (threads, begun) = (pool.threads(), AtomicUsize::new(0));
         pool.run(threads, |_| {

@@ -7,6 +7,7 @@ mod agreement;
 mod decoder;
 pub mod kernels;
 mod limits;
+mod several;
 mod stages;
 
 use std::time::Instant;
@@ -16,6 +17,7 @@ use serde::Serialize;
 pub use self::agreement::{Agreement, agreement, positions as agreement_positions};
 pub use self::decoder::Decoder;
 pub use self::limits::Resource;
+pub use self::several::Several;
 use self::stages::{Need, decode_need, prefill_need, stages};
 pub use self::stages::{StageLimit, StageTime};
 use crate::kernels::Isa;

@@ -195,7 +195,8 @@ pub fn inference(config: &Config, checkpoint: &Checkpoint) -> Result<Inference> 
     inference_with(config, checkpoint, pages, 1)
 }
 
-fn inference_with(
+/// The same with so many pages of cache, for so many sequences at once.
+pub(crate) fn inference_with(
     config: &Config,
     checkpoint: &Checkpoint,
     pages: usize,

@@ -47,7 +47,8 @@ pub async fn demo_engine() -> Server {
 /// An engine that serves one request at a time, slowly (the scalar kernel on one thread), and in which none waits: the
 /// next is refused with 429.
 pub async fn busy_engine(arguments: &[&str]) -> Server {
-    engine(&[&["--isa", "scalar", "--threads", "1", "--parallel", "1", "--queue", "0"], arguments].concat()).await
+    engine(&[&["--isa", "scalar", "--threads", "1", "--parallel", "1", "--queue", "0"], arguments].concat())
+        .await
 }
 
 /// The same as [`engine`] where a page expects it.

@@ -241,7 +241,8 @@ impl Pieces {
 /// Between two tokens, by the engine's own clock. `None` of too few.
 fn median_gap(pieces: &[Piece]) -> Option<Duration> {
     let time = |piece: &Piece| piece.progress.generation_time;
-    let mut gaps: Vec<_> = pieces.windows(2).map(|pair| time(&pair[1]) - time(&pair[0])).collect();
+    let mut gaps: Vec<_> =
+        pieces.windows(2).map(|pair| time(&pair[1]).saturating_sub(time(&pair[0]))).collect();
     gaps.sort_unstable();
     gaps.get(gaps.len() / 2).copied().filter(|_| gaps.len() >= 50)
 }

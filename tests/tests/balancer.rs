@@ -21,7 +21,7 @@ const PATH: &str = "/v1/completions";
 async fn an_engine_that_dies_takes_only_its_own_answers_along_and_comes_back() {
     let Some(haproxy) = haproxy() else { return };
     let [first, second, third] = engines().await;
-    let balancer = Haproxy::before(&haproxy, [&first, &second, &third], 2).await;
+    let balancer = Haproxy::before(&haproxy, [&first, &second, &third], ROOM).await;
     let expected = whole(&second.url).await;
     let streams = three_streams(&balancer, [&first, &second, &third]).await;
 
@@ -54,18 +54,56 @@ async fn an_engine_that_dies_takes_only_its_own_answers_along_and_comes_back() {
 #[tokio::test]
 async fn an_engine_that_drains_ends_its_answers_and_gets_no_new_ones() {
     let Some(haproxy) = haproxy() else { return };
-    let [mut first, second, third] = engines().await;
-    let balancer = Haproxy::before(&haproxy, [&first, &second, &third], 2).await;
-    let streams = three_streams(&balancer, [&first, &second, &third]).await;
-    first.program.terminate();
+    let mut engines = engines().await;
+    let balancer = Haproxy::before(&haproxy, engines.each_ref(), ROOM).await;
+    let expected = whole(&engines[0].url).await;
+    let answer = tokio::spawn(rest(stream(&balancer.url).await));
+    let mut busy = 0;
+    while !is_busy(&engines[busy]).await {
+        busy += 1;
+    }
+    engines[busy].program.terminate();
     for number in 0..10 {
         let reply = post(&format!("{}{PATH}", balancer.url), json!({"prompt": "The", "max_tokens": 1})).await;
         assert_eq!(reply.status, 200, "request {number} while an engine drains: {reply:?}");
     }
-    let texts = within("the streams", streams.join_all()).await;
-    assert!(texts.iter().all(Option::is_some), "{texts:?}");
-    let (status, _) = first.program.ended().await;
+    assert!(!answer.is_finished(), "all that was during its answer");
+    assert_eq!(within("the stream", answer).await.expect("it ended"), Some(expected));
+    let (status, _) = engines[busy].program.ended().await;
     assert!(status.success(), "{status}");
+}
+
+/// With more room than an engine has slots, requests wait in it.
+#[tokio::test]
+async fn who_waits_in_an_engine_that_drains_is_told_or_goes_to_another() {
+    let Some(haproxy) = haproxy() else { return };
+    let [first, second, third] = engines().await;
+    let balancer = Haproxy::before(&haproxy, [&first, &second, &third], ROOM + 3).await;
+    let expected = whole(&second.url).await;
+    let mut streams = three_streams(&balancer, [&first, &second, &third]).await;
+    for _ in 0..3 {
+        let response = stream(&balancer.url).await;
+        streams.spawn(rest(response));
+    }
+    let mut not_streamed = JoinSet::new();
+    for _ in 0..3 {
+        let url = format!("{}{PATH}", balancer.url);
+        not_streamed.spawn(async move { post(&url, json!({"prompt": "The", "max_tokens": 1})).await.status });
+    }
+    let two_wait_in_each = async {
+        for engine in [&first, &second, &third] {
+            while metric(engine, "llamacpp:requests_deferred").await != 2 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        }
+    };
+    within("two wait in each engine", two_wait_in_each).await;
+    first.program.terminate();
+    let mut texts = within("the streams", streams.join_all()).await;
+    texts.retain(|text| text.as_ref() != Some(&expected));
+    assert_eq!(texts, [Some("draining".to_owned())], "its answer has begun, so it cannot be repeated");
+    let statuses = within("the answers", not_streamed.join_all()).await;
+    assert_eq!(statuses, [200; 3], "another engine answers");
 }
 
 #[tokio::test]
@@ -73,7 +111,7 @@ async fn who_finds_all_engines_busy_waits_instead_of_being_refused() {
     let Some(haproxy) = haproxy() else { return };
     let engines = engines().await;
     let [first, second, third] = &engines;
-    let balancer = Haproxy::before(&haproxy, [first, second, third], 2).await;
+    let balancer = Haproxy::before(&haproxy, [first, second, third], ROOM).await;
     let mut requests = JoinSet::new();
     for _ in 0..24 {
         let url = format!("{}{PATH}", balancer.url);
@@ -82,11 +120,7 @@ async fn who_finds_all_engines_busy_waits_instead_of_being_refused() {
     let statuses = within("the answers", requests.join_all()).await;
     assert_eq!(statuses, [200; 24]);
     for engine in &engines {
-        let scrape = get(&format!("{}/metrics", engine.url)).await;
-        let scrape = scrape.body.as_str().expect("text");
-        let ended =
-            scrape.lines().find_map(|line| line.strip_prefix("bitnet_requests_total{outcome=\"length\"} "));
-        let ended: u32 = ended.and_then(|count| count.parse().ok()).expect("a count");
+        let ended = metric(engine, "bitnet_requests_total{outcome=\"length\"}").await;
         assert!(ended >= 4, "{} has answered {ended} of 24 requests", engine.url);
     }
 }
@@ -95,7 +129,7 @@ async fn who_finds_all_engines_busy_waits_instead_of_being_refused() {
 async fn who_leaves_behind_the_balancer_ends_the_engine_s_work() {
     let Some(haproxy) = haproxy() else { return };
     let [first, second, third] = engines().await;
-    let balancer = Haproxy::before(&haproxy, [&first, &second, &third], 2).await;
+    let balancer = Haproxy::before(&haproxy, [&first, &second, &third], ROOM).await;
     let mut response = stream(&balancer.url).await;
     response.chunk().await.expect("an answer").expect("a piece");
     drop(response);
@@ -109,9 +143,7 @@ async fn who_leaves_behind_the_balancer_ends_the_engine_s_work() {
     within("the engines are free", free).await;
     let mut cancelled = 0;
     for engine in [&first, &second, &third] {
-        let scrape = get(&format!("{}/metrics", engine.url)).await;
-        let text = scrape.body.as_str().expect("text").to_owned();
-        cancelled += usize::from(text.contains("bitnet_requests_total{outcome=\"cancelled\"} 1\n"));
+        cancelled += metric(engine, "bitnet_requests_total{outcome=\"cancelled\"}").await;
     }
     assert_eq!(cancelled, 1);
 }
@@ -120,7 +152,7 @@ async fn who_leaves_behind_the_balancer_ends_the_engine_s_work() {
 async fn the_balancer_is_ready_while_an_engine_is_and_tells_nothing_of_a_single_one() {
     let Some(haproxy) = haproxy() else { return };
     let [first, second, third] = engines().await;
-    let balancer = Haproxy::before(&haproxy, [&first, &second, &third], 2).await;
+    let balancer = Haproxy::before(&haproxy, [&first, &second, &third], ROOM).await;
     let status = async |path: &str| get(&format!("{}{path}", balancer.url)).await.status;
     assert_eq!((status("/readyz").await, status("/metrics").await, status("/slots").await), (200, 404, 404));
     assert_eq!(status("/v1/models").await, 200);
@@ -140,8 +172,10 @@ async fn the_balancer_is_ready_while_an_engine_is_and_tells_nothing_of_a_single_
     assert_eq!(response.json::<Value>().await.expect("JSON")["error"]["code"], "no_engine");
 }
 
-/// One answer at a time, slow enough to do something during it, and one that waits.
-const SLOW: [&str; 6] = ["--isa", "scalar", "--threads", "1", "--queue", "1"];
+/// One answer at a time, slow enough to do something during it, and three that wait.
+const SLOW: [&str; 8] = ["--isa", "scalar", "--threads", "1", "--parallel", "1", "--queue", "3"];
+/// As much room as it has slots: what `maxconn` should be.
+const ROOM: usize = 1;
 
 async fn engines() -> [Server; 3] {
     [engine(&SLOW).await, engine(&SLOW).await, engine(&SLOW).await]
@@ -161,7 +195,7 @@ async fn stream(url: &str) -> Response {
     response
 }
 
-/// The text of the rest of an answer; none when it breaks off.
+/// The text of the rest of an answer, or the code of the error with which it ends; none when it breaks off.
 async fn rest(mut response: Response) -> Option<String> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.ok()? {
@@ -175,12 +209,20 @@ async fn rest(mut response: Response) -> Option<String> {
         }
         let event: Value = serde_json::from_str(data).expect("JSON");
         text.push_str(event["choices"][0]["text"].as_str().unwrap_or_default());
+        text.push_str(event["error"]["code"].as_str().unwrap_or_default());
     }
     None
 }
 
 async fn whole(url: &str) -> String {
     within("the answer", async { rest(stream(url).await).await }).await.expect("a whole answer")
+}
+
+async fn metric(engine: &Server, name: &str) -> u32 {
+    let scrape = get(&format!("{}/metrics", engine.url)).await;
+    let mut lines = scrape.body.as_str().expect("text").lines();
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.and_then(|value| value.parse().ok()).expect("a whole number")
 }
 
 async fn is_busy(engine: &Server) -> bool {

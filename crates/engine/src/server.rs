@@ -20,7 +20,7 @@ use crate::hub::Stage;
 use crate::memory;
 use crate::metrics::Metrics;
 
-/// For what is said to those who came while the server was stopping.
+/// For what is said to those whose answers end with the server, and to those who came while it was stopping.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Serves until `shutdown` resolves or the engine fails. The port answers from the start, with

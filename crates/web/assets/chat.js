@@ -24,6 +24,7 @@ let running = null;
 const STATES = {
   ready: "Ready",
   loading: "The model is loading…",
+  stopping: "The engine is stopping. Waiting for another one…",
   unreachable: "Waiting for the engine…",
   offline: "No connection to this site",
 };

@@ -70,6 +70,8 @@ pub enum Readiness {
     Ready,
     /// It listens, and its model is on the way.
     Loading,
+    /// It ends, and takes nothing new; another one may come in its place.
+    Stopping,
     /// Nothing usable listens at its address.
     Unreachable,
 }
@@ -103,6 +105,12 @@ pub enum EngineError {
     /// The engine is up and cannot answer yet (503).
     #[error("the engine is loading its model")]
     Loading,
+    /// The engine was told to stop (503 `draining`, or an event of that code).
+    #[error("the engine is stopping")]
+    Stopping {
+        /// Seconds until another one may be there.
+        retry_after: Option<u64>,
+    },
     /// All slots and the queue are full (429), or too many ask at once (503 with a code that says so).
     #[error("the engine is busy with other conversations")]
     Busy {
@@ -298,9 +306,13 @@ struct WireError {
 }
 
 impl WireError {
+    fn is(&self, name: &str) -> bool {
+        self.code.as_ref().is_some_and(|code| code == name)
+    }
+
     /// Whether others are asking, and the engine itself is fine.
     fn is_crowd(&self) -> bool {
-        self.code.as_ref().is_some_and(|code| code == "too_much_text" || code == "too_many_connections")
+        self.is("too_much_text") || self.is("too_many_connections")
     }
 }
 
@@ -333,6 +345,9 @@ async fn refusal(response: Response) -> EngineError {
         (StatusCode::SERVICE_UNAVAILABLE, Ok(Body { error })) if error.is_crowd() => {
             EngineError::Busy { retry_after }
         }
+        (StatusCode::SERVICE_UNAVAILABLE, Ok(Body { error })) if error.is("draining") => {
+            EngineError::Stopping { retry_after }
+        }
         (StatusCode::SERVICE_UNAVAILABLE, _) => EngineError::Loading,
         (_, Ok(Body { error })) => reported(error),
         (_, Err(_)) => EngineError::Reported(format!("status {status}")),
@@ -357,6 +372,7 @@ fn reported(error: WireError) -> EngineError {
         (Some("exceed_context_size_error"), Some(prompt_tokens), Some(context_tokens)) => {
             EngineError::ContextExceeded { prompt_tokens, context_tokens }
         }
+        _ if error.is("draining") => EngineError::Stopping { retry_after: None },
         _ => EngineError::Reported(error.message),
     }
 }

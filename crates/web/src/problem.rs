@@ -119,6 +119,14 @@ impl From<EngineError> for Problem {
                 Self::new(unavailable, "engine_unreachable", "The engine cannot be reached.")
             }
             E::Loading => Self::new(unavailable, "engine_loading", "The engine is still loading its model."),
+            E::Stopping { retry_after } => Self {
+                retry_after,
+                ..Self::new(
+                    unavailable,
+                    "engine_stopping",
+                    "The engine is stopping. Please try again in a moment.",
+                )
+            },
             E::Busy { retry_after } => Self {
                 retry_after,
                 ..Self::new(

@@ -2,7 +2,7 @@
 //!
 //! | event    | data                                                                    | when                              |
 //! |----------|-------------------------------------------------------------------------|-----------------------------------|
-//! | `status` | `{"state": "unreachable", "loading" or "ready"}`                        | the engine is waited for; is back |
+//! | `status` | `{"state": "unreachable", "loading", "stopping" or "ready"}`            | the engine is waited for; is back |
 //! | `delta`  | `{"text": …}`                                                           | a piece of the answer, in order   |
 //! | `done`   | `{"finish_reason": …, "usage": {"prompt_tokens", "completion_tokens"}}` | complete; both may be null        |
 //! | `error`  | `{"error": {"code", "message", …}}`                                     | it failed, see [`Problem`]        |
@@ -156,6 +156,8 @@ impl Relay {
         let state = match &error {
             EngineError::Unreachable(_) => Readiness::Unreachable,
             EngineError::Loading => Readiness::Loading,
+            // One that starts in its place is found at the same address.
+            EngineError::Stopping { .. } => Readiness::Stopping,
             _ => return self.fail(error),
         };
         if Instant::now() + self.pause > self.deadline && self.engine.health().await.download.is_none() {

@@ -9,13 +9,14 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::Response;
 use hyper::body::Frame;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::error::ApiError;
 use crate::generation::{Finish, GenerationRequest, Piece, Token};
 use crate::http::reply::{self, Reply};
 use crate::http::sse;
-use crate::serving::{Event, Events, SubmitError};
+use crate::serving::{Event, Events, Failure, SubmitError};
 
 /// A checked request: what to generate and how to send it.
 pub(super) struct Plan<W> {
@@ -49,11 +50,34 @@ pub(super) struct Answer {
     pub(super) finish: Finish,
 }
 
+/// What is told about one request: by the engine thread, until the server ends what goes on. It ends here then, whatever the thread
+/// does: a step may take longer than there is time for a last word.
+pub(super) struct News {
+    pub(super) events: Events,
+    /// True from then on.
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+impl News {
+    async fn next(&mut self) -> Option<Event> {
+        let stopped = async {
+            // Whoever could say so may be gone, which is the same.
+            let _ = self.stopping.wait_for(|stopping| *stopping).await;
+        };
+        tokio::select! {
+            // What was computed before is told before.
+            biased;
+            event = self.events.recv() => event,
+            () = stopped => Some(Event::Failed(Failure::Stopping)),
+        }
+    }
+}
+
 /// Waits for the whole answer. If the client leaves, the connection drops this future.
-pub(super) async fn whole<W: Wire>(mut wire: W, mut events: Events) -> Result<Reply, ApiError> {
+pub(super) async fn whole<W: Wire>(mut wire: W, mut news: News) -> Result<Reply, ApiError> {
     let (mut text, mut tokens) = (String::new(), Vec::new());
     loop {
-        match events.recv().await {
+        match news.next().await {
             Some(Event::Prompt(token)) => wire.prompt(token),
             Some(Event::Piece(piece)) => {
                 text.push_str(&piece.text);
@@ -70,15 +94,15 @@ pub(super) async fn whole<W: Wire>(mut wire: W, mut events: Events) -> Result<Re
 
 /// Sends the answer as it is generated. After `ping` of silence a comment is sent, since writing is the only way to notice a
 /// client that vanished without a word.
-pub(super) fn stream<W: Wire>(mut wire: W, events: Events, ping: Duration) -> Reply {
+pub(super) fn stream<W: Wire>(mut wire: W, news: News, ping: Duration) -> Reply {
     let mut begin = Vec::new();
     wire.begin(&mut begin);
     let begin = (!begin.is_empty()).then(|| Bytes::from(begin));
-    let rest = stream::unfold(Some((wire, events)), move |state| async move {
-        let (mut wire, mut events) = state?;
+    let rest = stream::unfold(Some((wire, news)), move |state| async move {
+        let (mut wire, mut news) = state?;
         let mut out = Vec::new();
         loop {
-            match timeout(ping, events.recv()).await {
+            match timeout(ping, news.next()).await {
                 Err(_) => sse::comment("still working", &mut out),
                 Ok(Some(Event::Prompt(token))) => {
                     wire.prompt(token);
@@ -94,7 +118,7 @@ pub(super) fn stream<W: Wire>(mut wire: W, events: Events, ping: Duration) -> Re
                     return Some((Bytes::from(out), None));
                 }
             }
-            return Some((Bytes::from(out), Some((wire, events))));
+            return Some((Bytes::from(out), Some((wire, news))));
         }
     });
     let frames = stream::iter(begin).chain(rest).map(|bytes| Ok::<_, Infallible>(Frame::data(bytes)));

@@ -185,7 +185,7 @@ impl ApiError {
                     headers.insert(RETRY_AFTER, HeaderValue::from(time.as_secs()));
                 }
             }
-            Self::Loading | Self::Refused(SubmitError::Draining) => {
+            Self::Loading | Self::Refused(SubmitError::Draining) | Self::Failed(Failure::Stopping) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(1));
             }
             Self::MethodNotAllowed { allowed, .. } => {

@@ -43,7 +43,7 @@ use crate::http::trace::Trace;
 use crate::hub::Stage;
 use crate::metrics::Metrics;
 use crate::serving::{SubmitError, Submitted};
-use answer::{Plan, Wire};
+use answer::{News, Plan, Wire};
 use error::ApiError;
 use health::{Signs, State};
 use llamacpp::{completion, props, tokens};
@@ -81,6 +81,8 @@ pub(crate) struct Api {
     isa: String,
     /// Nothing new is taken any more.
     draining: AtomicBool,
+    /// What goes on is to end.
+    stopping: watch::Sender<bool>,
     /// What the engine does before it is there.
     stage: watch::Receiver<Stage>,
     /// Empty until the model is loaded.
@@ -158,6 +160,7 @@ impl Api {
             queue: config.scheduling.queue,
             isa: config.isa.to_string(),
             draining: AtomicBool::new(false),
+            stopping: watch::Sender::new(false),
             stage,
             engine: OnceLock::new(),
         })
@@ -181,8 +184,9 @@ impl Api {
         }
     }
 
-    /// Ends what goes on, with an error that says so.
+    /// Ends what goes on, with an error that says so, and does not wait for the engine to notice.
     pub(crate) fn stop(&self) {
+        self.stopping.send_replace(true);
         if let Some(engine) = self.engine.get() {
             engine.handle.stop();
         }
@@ -284,11 +288,9 @@ impl Api {
     ) -> Result<Reply, ApiError> {
         let (Plan { request, wire, stream }, _) = self.read(request, client, read).await?;
         let Submitted { events, waiting_before, wait } = self.engine()?.handle.submit(request)?;
-        let mut reply = if stream {
-            answer::stream(wire, events, self.ping)
-        } else {
-            answer::whole(wire, events).await?
-        };
+        let news = News { events, stopping: self.stopping.subscribe() };
+        let mut reply =
+            if stream { answer::stream(wire, news, self.ping) } else { answer::whole(wire, news).await? };
         reply.headers_mut().insert("x-queue-position", HeaderValue::from(waiting_before));
         reply.headers_mut().insert("x-queue-wait", HeaderValue::from(wait.as_secs_f64().ceil() as u64));
         Ok(reply)

@@ -32,6 +32,8 @@ pub(crate) enum Outcome {
     Length,
     Failed,
     Timeout,
+    /// The server stops, and it waited or would have run for too long.
+    Stopped,
     /// The client left.
     Cancelled,
 }
@@ -63,7 +65,8 @@ pub(crate) enum Reason {
 }
 
 impl Outcome {
-    const ALL: [Self; 5] = [Self::Stop, Self::Length, Self::Failed, Self::Timeout, Self::Cancelled];
+    const ALL: [Self; 6] =
+        [Self::Stop, Self::Length, Self::Failed, Self::Timeout, Self::Stopped, Self::Cancelled];
 }
 
 impl Reason {

@@ -115,6 +115,7 @@ impl Outcome {
             Self::Length => "length",
             Self::Failed => "failed",
             Self::Timeout => "timeout",
+            Self::Stopped => "stopped",
             Self::Cancelled => "cancelled",
         }
     }

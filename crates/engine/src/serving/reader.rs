@@ -179,7 +179,8 @@ impl Reader {
             End::Finished(FinishReason::Length) => Outcome::Length,
             End::Finished(FinishReason::EndOfGeneration | FinishReason::StopString(_)) => Outcome::Stop,
             End::Failed(Failure::Timeout(_)) => Outcome::Timeout,
-            End::Failed(Failure::Computing(_) | Failure::Stopping) => Outcome::Failed,
+            End::Failed(Failure::Stopping) => Outcome::Stopped,
+            End::Failed(Failure::Computing(_)) => Outcome::Failed,
         };
         metrics.ended(outcome, self.arrived.elapsed());
         match end {

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::client::{request, send};
+use super::client::{request, send, whole};
 use super::exposition;
 use super::refusals::error;
 use super::server::{MODEL, Server};
@@ -153,6 +153,33 @@ async fn requests_that_run_for_too_long_are_cut_off() {
     assert!(stopped.elapsed() < Duration::from_secs(10));
     let (chunks, _) = running.rest().await;
     assert_eq!(chunks.last().unwrap()["error"]["code"], "draining");
+}
+
+/// One step takes many times what the last words have time for.
+#[tokio::test]
+async fn requests_that_are_cut_off_are_told_though_the_engine_is_busy() {
+    let mut server = Server::start(&["--simulate", "0.2", "--shutdown-timeout", "1"]).await;
+    let body = json!({ "prompt": "word ".repeat(100), "max_tokens": 4 });
+    let chat = json!({ "messages": [{ "role": "user", "content": "word ".repeat(100) }] });
+    let texts = server.stream("/v1/completions", body.clone()).await;
+    let chats = server.stream("/v1/chat/completions", chat).await;
+    let answer = tokio::spawn(send(server.address, request("POST", "/completion", body.to_string())));
+    let all_are_there = async || {
+        let metrics = exposition::parse(&server.get("/metrics").await.text);
+        metrics["llamacpp:requests_processing"] + metrics["llamacpp:requests_deferred"] == 3.0
+    };
+    server.until("all are there", all_are_there).await;
+    let stopped = Instant::now();
+    server.stop();
+    for stream in [texts, chats] {
+        let (chunks, done) = stream.rest().await;
+        assert_eq!((&chunks.last().unwrap()["error"]["code"], done), (&json!("draining"), true));
+    }
+    let reply = whole(answer.await.unwrap()).await;
+    assert_eq!(error(&reply, 503)["code"], "draining");
+    assert_eq!(reply.header("retry-after"), "1");
+    server.ended().await.unwrap();
+    assert!(stopped.elapsed() < Duration::from_secs(5), "{:?}", stopped.elapsed());
 }
 
 #[tokio::test]

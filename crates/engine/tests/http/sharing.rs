@@ -5,7 +5,8 @@ use std::time::Duration;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use super::client::{Events, request, send};
+use super::client::{Events, request, send, whole};
+use super::exposition;
 use super::refusals::error;
 use super::server::{MODEL, Server};
 
@@ -126,10 +127,19 @@ async fn who_waits_is_told_that_the_server_stops() {
     let running =
         server.stream("/completion", json!({ "prompt": "a", "n_predict": 50, "ignore_eos": true })).await;
     let waiting = server.stream(CHAT, chat("", "Hi")).await;
-    server.until("both are there", async || server.metric("llamacpp:requests_deferred").await == 1.0).await;
+    let body = chat("", "Hi").to_string();
+    let not_streamed = tokio::spawn(send(server.address, request("POST", CHAT, body)));
+    server.until("all are there", async || server.metric("llamacpp:requests_deferred").await == 2.0).await;
     server.stop();
     let (chunks, done) = waiting.rest().await;
     assert_eq!((&chunks.last().unwrap()["error"]["code"], done), (&json!("draining"), true));
+    let reply = whole(not_streamed.await.unwrap()).await;
+    assert_eq!(error(&reply, 503)["code"], "draining");
+    assert_eq!(reply.header("retry-after"), "1");
+    let ended = exposition::parse(&server.get("/metrics").await.text);
+    let ended =
+        ["stopped", "failed"].map(|end| ended[&format!(r#"bitnet_requests_total{{outcome="{end}"}}"#)]);
+    assert_eq!(ended, [2.0, 0.0], "none of them is an error of the engine");
     assert_eq!(running.rest().await.0.last().unwrap()["tokens_predicted"], 50);
     server.ended().await.unwrap();
 }

@@ -9,6 +9,12 @@ use crate::web::Web;
 
 const LOADING: Reply = Reply::Status(503, &[], r#"{"error":{"message":"Loading model","code":503}}"#);
 
+const STOPPING: Reply = Reply::Status(
+    503,
+    &[("retry-after", "1")],
+    r#"{"error":{"message":"this server is stopping","type":"unavailable_error","param":null,"code":"draining"}}"#,
+);
+
 fn greeting() -> Reply {
     Reply::Stream(vec![text("Hello"), end("stop")])
 }
@@ -58,6 +64,35 @@ async fn an_engine_that_restarts_is_found_again() {
         }
     };
     assert_eq!(piece, json!({"text": "Hello"}));
+}
+
+#[tokio::test]
+async fn in_the_place_of_an_engine_that_stops_another_one_is_waited_for() {
+    let engine = FakeEngine::start([STOPPING, LOADING, greeting()]).await;
+    let web = Web::before(&engine);
+    let mut answer = web.ask("Hi").await;
+    answer.expect("status", json!({"state": "stopping"})).await;
+    answer.expect("status", json!({"state": "loading"})).await;
+    answer.expect("status", json!({"state": "ready"})).await;
+    answer.expect_text("Hello").await;
+}
+
+#[tokio::test]
+async fn an_engine_that_stops_is_told_when_no_other_comes() {
+    let error = json!({"error": {"message": "the server is stopping", "type": "unavailable_error", "param": null, "code": "draining"}});
+    let cut_off = Reply::Stream(vec![text("Hel"), Step::Wait(Duration::from_millis(50)), chunk(&error)]);
+    let engine = FakeEngine::start([STOPPING, cut_off]).await;
+    let web = Web::start(engine.address, &["--engine-wait", "0"]);
+    let response = web.post(&json!({"message": "Hi"})).await;
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["retry-after"]),
+        (503, &"1".parse().unwrap())
+    );
+    assert_eq!(response.json::<Value>().await.unwrap()["error"]["code"], "engine_stopping");
+
+    let mut answer = web.ask("Hi").await;
+    answer.expect_text("Hel").await;
+    assert_eq!(answer.error().await.0, "engine_stopping");
 }
 
 #[tokio::test]

@@ -45,6 +45,11 @@ impl Events {
     }
 
     #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    #[cfg(test)]
     pub(crate) fn blocking_recv(&mut self) -> Option<Event> {
         self.events.blocking_recv()
     }

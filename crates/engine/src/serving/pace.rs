@@ -1,60 +1,48 @@
 //! How fast steps are, measured, and so how many tokens of prompts fit between two tokens of a running answer.
+//!
+//! What a step takes for each of its rows becomes less as it has more of them, as long as reading the weights bounds it, and is then the
+//! same: so a larger step never takes more for each than a smaller one did.
 
 use std::time::Duration;
 
-/// Before anything is known.
+/// Before anything is known. Of fewer tokens most of the time is that of reading the weights.
 const FIRST: usize = 16;
 /// How many times longer than others a step is believed to take.
 const UNUSUAL: f64 = 4.0;
 /// The part of the time that is planned with: steps differ.
-const PLANNED: f64 = 0.65;
+const PLANNED: f64 = 0.7;
 
 #[derive(Debug)]
 pub(super) struct Pace {
     /// What a running answer may wait for its next token, in seconds.
     gap: f64,
-    /// Sequences that generate, and what a step of them alone takes, in seconds.
-    generating: Option<(usize, f64)>,
-    /// What a token of a prompt adds to it, in seconds.
-    prompt_token: Option<f64>,
-    /// Tokens of prompts that were computed last beside sequences that generate.
-    part: usize,
+    /// What a step with prompts takes for each row, in seconds.
+    row: Option<f64>,
+    /// How many sequences generated in the last step.
+    sequences: usize,
 }
 
 impl Pace {
     pub(super) fn new(gap: Duration) -> Self {
-        Self { gap: gap.as_secs_f64(), generating: None, prompt_token: None, part: 0 }
+        Self { gap: gap.as_secs_f64(), row: None, sequences: 0 }
     }
 
     /// A step of so many sequences that generate and so many tokens of prompts took so long.
     pub(super) fn observe(&mut self, sequences: usize, prompt_tokens: usize, time: Duration) {
-        let time = time.as_secs_f64();
-        if prompt_tokens == 0 {
-            let before = self.generating.filter(|&(before, _)| before == sequences);
-            let time = before.map_or(time, |(_, before)| smooth(before, time));
-            self.generating = Some((sequences, time));
+        self.sequences = sequences;
+        if prompt_tokens == 0 || sequences == 0 && prompt_tokens < FIRST {
             return;
         }
-        if sequences == 0 && prompt_tokens < FIRST {
-            // It took as long as the weights that were read for it, which says nothing of what they add to others.
-            return;
-        }
-        // Fewer of them take less, in the best case in proportion.
-        let share = |before: usize| (sequences as f64 / before.max(1) as f64).min(1.0);
-        let generating = self.generating.map_or(0.0, |(before, time)| share(before) * time);
-        let added = (time - generating).max(0.0) / prompt_tokens as f64;
-        self.prompt_token = Some(self.prompt_token.map_or(added, |before| smooth(before, added)));
-        if sequences > 0 {
-            self.part = prompt_tokens;
-        }
+        let row = time.as_secs_f64() / (sequences + prompt_tokens) as f64;
+        self.row = Some(self.row.map_or(row, |before| smooth(before, row)));
     }
 
     /// How many tokens of prompts may be computed beside sequences that generate: at least one, so that they get on.
     pub(super) fn beside(&self) -> usize {
-        let Some(each) = self.prompt_token else { return FIRST };
-        let left = self.gap * PLANNED - self.generating.map_or(0.0, |(_, time)| time);
-        // Saturates, also when nothing takes any time. A few tokens say little about many, so that it grows in steps.
-        ((left / each).max(1.0) as usize).min(FIRST + 2 * self.part)
+        let Some(row) = self.row else { return FIRST };
+        // Saturates when nothing takes any time.
+        let rows = (self.gap * PLANNED / row.max(f64::MIN_POSITIVE)) as usize;
+        rows.saturating_sub(self.sequences).max(1)
     }
 }
 
@@ -69,60 +57,53 @@ fn smooth(before: f64, now: f64) -> f64 {
 mod tests {
     use super::*;
 
+    /// What is planned with, of a gap of 250 ms, where a token takes 5 ms and reading the weights 25.
+    const MOST: usize = 35;
+
+    fn time(sequences: usize, part: usize) -> Duration {
+        Duration::from_millis((5 * (sequences + part) as u64).max(25))
+    }
+
+    /// Parts of a long prompt beside two answers, as they follow from what was measured.
+    fn parts(pace: &mut Pace) -> Vec<usize> {
+        let part = |pace: &mut Pace| {
+            let part = pace.beside().min(190);
+            pace.observe(2, part, time(2, part));
+            part
+        };
+        (0..40).map(|_| part(pace)).collect()
+    }
+
+    fn check(parts: &[usize]) {
+        assert!(parts.iter().all(|&part| part <= MOST) && parts[39] >= MOST - 3, "{parts:?}");
+    }
+
     #[test]
     fn what_fits_beside_running_answers_follows_what_was_measured() {
         let mut pace = Pace::new(Duration::from_millis(250));
         assert_eq!(pace.beside(), FIRST);
-        for _ in 0..40 {
-            pace.observe(3, 0, Duration::from_millis(50));
-            pace.observe(3, 20, Duration::from_millis(250));
-        }
-        // 162 ms are planned with, 50 of which are taken, and a token takes 10.
-        assert_eq!(pace.beside(), 11);
-        for _ in 0..40 {
-            let part = pace.beside() as u64;
-            pace.observe(3, part as usize, Duration::from_millis(50 + 2 * part));
-        }
-        assert!((50..=57).contains(&pace.beside()), "{}", pace.beside());
+        check(&parts(&mut pace));
     }
 
     #[test]
-    fn what_was_computed_without_running_answers_and_in_small_parts_does_not_make_it_bold() {
+    fn many_short_prompts_do_not_make_it_bold_and_do_not_stop_a_long_one() {
         let mut pace = Pace::new(Duration::from_millis(250));
-        pace.observe(8, 0, Duration::from_millis(100));
-        pace.observe(8, 20, Duration::from_millis(200));
-        assert_eq!(pace.beside(), 12);
-        // Nobody generates any more.
-        for _ in 0..40 {
-            pace.observe(0, 2, Duration::from_millis(60));
+        for sequences in [0, 1, 8] {
+            for _ in 0..40 {
+                pace.observe(sequences, 2, time(sequences, 2));
+                pace.observe(sequences, 0, time(sequences, 0));
+            }
+            check(&parts(&mut pace));
         }
-        assert_eq!(pace.beside(), 12);
-        // One of eight does not take as long as all.
-        for _ in 0..40 {
-            pace.observe(1, 20, Duration::from_millis(120));
-        }
-        assert!((8..=15).contains(&pace.beside()), "{}", pace.beside());
     }
 
     #[test]
     fn a_step_in_which_the_machine_stood_still_is_soon_forgotten() {
         let mut pace = Pace::new(Duration::from_millis(250));
-        pace.observe(2, 0, Duration::from_millis(50));
-        let mut step = |time: Option<u64>| {
-            let part = pace.beside().min(200);
-            pace.observe(2, part, Duration::from_millis(time.unwrap_or(50 + 5 * part as u64)));
-            part
-        };
-        pace_settles(&mut step);
-        step(Some(8_000));
-        pace_settles(&mut step);
-    }
-
-    fn pace_settles(step: &mut impl FnMut(Option<u64>) -> usize) {
-        let parts: Vec<usize> = (0..40).map(|_| step(None)).collect();
-        assert!((15..=23).contains(&parts[39]), "{parts:?}");
-        // From the first on they grow, and no step took longer than a running answer may wait.
-        assert!(parts.iter().all(|&part| part <= 41), "{parts:?}");
+        parts(&mut pace);
+        pace.observe(2, 30, Duration::from_secs(8));
+        assert!(pace.beside() < MOST);
+        check(&parts(&mut pace));
     }
 
     #[test]
@@ -131,9 +112,7 @@ mod tests {
         pace.observe(1, 5, Duration::from_secs(1));
         assert_eq!(pace.beside(), 1);
         let mut pace = Pace::new(Duration::from_secs(1));
-        pace.observe(1, 0, Duration::ZERO);
-        assert_eq!(pace.beside(), FIRST);
-        pace.observe(1, 100, Duration::ZERO);
-        assert_eq!(pace.beside(), FIRST + 200);
+        pace.observe(1, 5, Duration::ZERO);
+        assert_eq!(pace.beside(), usize::MAX - 1);
     }
 }

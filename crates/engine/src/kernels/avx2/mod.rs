@@ -48,6 +48,8 @@ macro_rules! products {
     };
 }
 
+#[macro_use]
+mod codes;
 mod vnni;
 mod words;
 
@@ -327,37 +329,6 @@ fn field(packed: __m256i, quad: usize) -> __m256i {
         _ => x86::_mm256_srli_epi16::<6>(packed),
     };
     x86::_mm256_and_si256(shifted, x86::_mm256_set1_epi8(0b11))
-}
-
-/// Codes of 16 bits from packed ones of so many half bytes, for one of the quads of a tile: of columns 0 and 2, and of 1 and 3.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn codes<const NIBBLES: usize>(packed: __m256i, quad: usize) -> [__m256i; 2] {
-    let mask = x86::_mm256_set1_epi16((1 << (4 * NIBBLES)) - 1);
-    let shifted = if quad == 0 { packed } else { x86::_mm256_srli_epi16::<4>(packed) };
-    [x86::_mm256_and_si256(shifted, mask), x86::_mm256_and_si256(x86::_mm256_srli_epi16::<8>(shifted), mask)]
-}
-
-/// Two activations of 16 bits in each 32-bit lane.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn broadcast_pair(x: [i16; 2]) -> __m256i {
-    x86::_mm256_set1_epi32(bytemuck::cast(x))
-}
-
-/// Adds a register of sums to eight of memory, in which they are exact.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn add_exactly(total: __m256i, sums: &mut [f64]) {
-    let halves = [x86::_mm256_castsi256_si128(total), x86::_mm256_extracti128_si256::<1>(total)];
-    for (half, sums) in halves.into_iter().zip(sums.as_chunks_mut::<4>().0) {
-        // SAFETY: `sums` has four elements.
-        unsafe {
-            let before = x86::_mm256_loadu_pd(sums.as_ptr());
-            let after = x86::_mm256_add_pd(before, x86::_mm256_cvtepi32_pd(half));
-            x86::_mm256_storeu_pd(sums.as_mut_ptr(), after);
-        }
-    }
 }
 
 /// The columns of unpacked tiles in fours: rows 0 to 15 and rows 16 to 31.

@@ -3,10 +3,8 @@
 use std::arch::x86_64 as x86;
 use std::arch::x86_64::__m256i;
 
-use super::{
-    PARTS, PEAK_SUMS, ROWS, add, add_exactly, broadcast, broadcast_pair, codes, field, load, peak_sums,
-    quads, register,
-};
+use super::codes::{add_exactly, broadcast_pair, codes};
+use super::{PARTS, PEAK_SUMS, ROWS, add, broadcast, field, load, peak_sums, quads, register};
 use crate::kernels::lanes::LANES;
 use crate::kernels::lm_head::{CODE_RUN, CodeSums, CodeTile, WideQuad, tile_quads};
 use crate::kernels::prefetch::{fetch_ahead, fetch_ahead_once};
@@ -125,63 +123,14 @@ fn few_of_run<const P: usize, const T: usize>(
     }
 }
 
-/// Few rows of activations share the codes of sixteen rows, more those of eight: so many sums leave registers for the codes.
-#[target_feature(enable = "avx2,fma,f16c")]
-fn dot_codes<const NIBBLES: usize, const T: usize>(
-    tiles: &[CodeTile],
-    x: &[WideQuad],
-    sums: &mut [CodeSums],
-) {
-    let Some(sums) = sums.first_chunk_mut::<T>() else { return };
-    sums.fill([0.0; LANES]);
-    let x = x.as_chunks::<T>().0;
-    for (tiles, x) in tiles.chunks(CODE_RUN / tile_quads(NIBBLES)).zip(x.chunks(CODE_RUN)) {
-        if T <= 4 {
-            codes_of_run::<NIBBLES, 2, T>(tiles, x, sums);
-        } else {
-            codes_of_run::<NIBBLES, 1, T>(tiles, x, sums);
-        }
-    }
-}
-
-/// A run of tiles, `P` registers of rows at a time.
+/// Adds the products of two codes and two activations to each sum.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn codes_of_run<const NIBBLES: usize, const P: usize, const T: usize>(
-    tiles: &[CodeTile],
-    x: &[[WideQuad; T]],
-    sums: &mut [CodeSums; T],
-) {
-    let quads = tile_quads(NIBBLES);
-    for first in (0..2).step_by(P) {
-        let mut totals = [[x86::_mm256_setzero_si256(); P]; T];
-        for (tile, x) in tiles.iter().zip(x.chunks_exact(quads)) {
-            if first == 0 {
-                fetch_ahead_once(tile.0.as_ptr());
-            }
-            for quad in 0..quads {
-                let mut weights = [[x86::_mm256_setzero_si256(); 2]; P];
-                for (part, weights) in weights.iter_mut().enumerate() {
-                    *weights = codes::<NIBBLES>(load(&tile.0, first + part), quad);
-                }
-                for t in 0..T {
-                    for i in 0..2 {
-                        let x = broadcast_pair(x[quad][t][i]);
-                        for part in 0..P {
-                            let products = x86::_mm256_madd_epi16(weights[part][i], x);
-                            totals[t][part] = x86::_mm256_add_epi32(totals[t][part], products);
-                        }
-                    }
-                }
-            }
-        }
-        for t in 0..T {
-            for part in 0..P {
-                add_exactly(totals[t][part], &mut sums[t][(first + part) * ROWS..][..ROWS]);
-            }
-        }
-    }
+fn add_pairs(sums: __m256i, codes: __m256i, x: __m256i) -> __m256i {
+    x86::_mm256_add_epi32(sums, x86::_mm256_madd_epi16(codes, x))
 }
+
+code_products!("avx2,fma,f16c");
 
 /// Sixteen rows at a time: their sums for six tokens, two registers of weights, an activation and a product are all sixteen
 /// registers.

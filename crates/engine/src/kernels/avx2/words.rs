@@ -76,7 +76,7 @@ fn dot_few<const T: usize>(tiles: &[Tile], x: &[Quad], sums: &mut [[i32; TILE_RO
     let Some(sums) = sums.first_chunk_mut::<T>() else { return };
     let x = x.as_chunks::<T>().0.as_chunks::<QUADS>().0;
     for (tiles, x) in tiles.chunks(FEW_RUN).zip(x.chunks(FEW_RUN)) {
-        if T <= 4 {
+        if T <= 3 {
             few_of_run::<2, T>(tiles, x, sums);
         } else {
             few_of_run::<1, T>(tiles, x, sums);

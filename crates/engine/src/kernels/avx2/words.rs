@@ -32,40 +32,48 @@ fn flush<const SHIFT: i32>(words: __m256i, sums: &mut [i32]) {
     add(pairs, sums);
 }
 
-/// Fields 1 and 3 are multiplied where they stand, four-fold, and their own sum is shifted down at the end of a run.
+/// Fields 1 and 3 are multiplied where they stand, four-fold, and their own sum is shifted down at the end of a run. One half of the rows
+/// after the other: sums of both would leave too few registers, and what is put aside on the stack may be slow to come back.
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
-    let plain = x86::_mm256_set1_epi8(0b11);
-    let fourfold = x86::_mm256_set1_epi8(0b1100);
     let x = x.as_chunks::<QUADS>().0;
     for (tiles, x) in tiles.chunks(PACKED_RUN).zip(x.chunks(PACKED_RUN)) {
-        let mut once = [x86::_mm256_setzero_si256(); PARTS];
-        let mut four = [x86::_mm256_setzero_si256(); PARTS];
-        for (tile, x) in tiles.iter().zip(x) {
-            let (x0, x1, x2, x3) = (broadcast(x[0]), broadcast(x[1]), broadcast(x[2]), broadcast(x[3]));
-            let halves = tile.halves();
-            for half in halves {
-                fetch_ahead(half.as_ptr());
-            }
-            for part in 0..PARTS {
-                let packed = load(halves[part / 2], part % 2);
-                let upper = x86::_mm256_srli_epi16::<4>(packed);
-                let products = x86::_mm256_add_epi16(
-                    x86::_mm256_maddubs_epi16(x86::_mm256_and_si256(packed, plain), x0),
-                    x86::_mm256_maddubs_epi16(x86::_mm256_and_si256(upper, plain), x2),
-                );
-                once[part] = x86::_mm256_add_epi16(once[part], products);
-                let products = x86::_mm256_add_epi16(
-                    x86::_mm256_maddubs_epi16(x86::_mm256_and_si256(packed, fourfold), x1),
-                    x86::_mm256_maddubs_epi16(x86::_mm256_and_si256(upper, fourfold), x3),
-                );
-                four[part] = x86::_mm256_add_epi16(four[part], products);
-            }
+        for (half, sums) in sums.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+            half_of_run(tiles, x, half, sums);
         }
-        for part in 0..PARTS {
-            flush::<0>(once[part], &mut sums[part * ROWS..]);
-            flush::<2>(four[part], &mut sums[part * ROWS..]);
+    }
+}
+
+/// A run of tiles, for one half of the rows.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn half_of_run(tiles: &[Tile], x: &[[Quad; QUADS]], half: usize, sums: &mut [i32; LANES]) {
+    let plain = x86::_mm256_set1_epi8(0b11);
+    let fourfold = x86::_mm256_set1_epi8(0b1100);
+    let mut once = [x86::_mm256_setzero_si256(); 2];
+    let mut four = [x86::_mm256_setzero_si256(); 2];
+    for (tile, x) in tiles.iter().zip(x) {
+        let (x0, x1, x2, x3) = (broadcast(x[0]), broadcast(x[1]), broadcast(x[2]), broadcast(x[3]));
+        let rows = tile.halves()[half];
+        fetch_ahead(rows.as_ptr());
+        for part in 0..2 {
+            let packed = load(rows, part);
+            let upper = x86::_mm256_srli_epi16::<4>(packed);
+            let products = x86::_mm256_add_epi16(
+                x86::_mm256_maddubs_epi16(x86::_mm256_and_si256(packed, plain), x0),
+                x86::_mm256_maddubs_epi16(x86::_mm256_and_si256(upper, plain), x2),
+            );
+            once[part] = x86::_mm256_add_epi16(once[part], products);
+            let products = x86::_mm256_add_epi16(
+                x86::_mm256_maddubs_epi16(x86::_mm256_and_si256(packed, fourfold), x1),
+                x86::_mm256_maddubs_epi16(x86::_mm256_and_si256(upper, fourfold), x3),
+            );
+            four[part] = x86::_mm256_add_epi16(four[part], products);
         }
+    }
+    for part in 0..2 {
+        flush::<0>(once[part], &mut sums[part * ROWS..]);
+        flush::<2>(four[part], &mut sums[part * ROWS..]);
     }
 }
 

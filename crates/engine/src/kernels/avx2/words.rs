@@ -4,7 +4,7 @@ use std::arch::x86_64 as x86;
 use std::arch::x86_64::__m256i;
 
 use super::codes::{add_exactly, broadcast_pair, codes};
-use super::{PARTS, PEAK_SUMS, ROWS, add, broadcast, field, load, peak_sums, quads, register};
+use super::{PEAK_SUMS, ROWS, add, broadcast, field, load, peak_sums, quads, register};
 use crate::kernels::lanes::LANES;
 use crate::kernels::lm_head::{CODE_RUN, CodeSums, CodeTile, WideQuad, tile_quads};
 use crate::kernels::prefetch::{fetch_ahead, fetch_ahead_once};
@@ -85,48 +85,50 @@ fn dot_few<const T: usize>(tiles: &[Tile], x: &[Quad], sums: &mut [[i32; TILE_RO
     let x = x.as_chunks::<T>().0.as_chunks::<QUADS>().0;
     for (tiles, x) in tiles.chunks(FEW_RUN).zip(x.chunks(FEW_RUN)) {
         if T <= 3 {
-            few_of_run::<2, T>(tiles, x, sums);
+            few_of_run::<0, 2, T>(tiles, x, sums);
+            few_of_run::<2, 2, T>(tiles, x, sums);
         } else {
-            few_of_run::<1, T>(tiles, x, sums);
+            few_of_run::<0, 1, T>(tiles, x, sums);
+            few_of_run::<1, 1, T>(tiles, x, sums);
+            few_of_run::<2, 1, T>(tiles, x, sums);
+            few_of_run::<3, 1, T>(tiles, x, sums);
         }
     }
 }
 
-/// A run of tiles, `P` registers of rows at a time.
+/// A run of tiles, for `P` registers of rows from number `FIRST` on.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn few_of_run<const P: usize, const T: usize>(
+fn few_of_run<const FIRST: usize, const P: usize, const T: usize>(
     tiles: &[Tile],
     x: &[[[Quad; T]; QUADS]],
     sums: &mut [[i32; TILE_ROWS]; T],
 ) {
-    for first in (0..PARTS).step_by(P) {
-        let mut totals = [[x86::_mm256_setzero_si256(); P]; T];
-        for (tile, x) in tiles.iter().zip(x) {
-            if first == 0 {
-                for half in tile.halves() {
-                    fetch_ahead(half.as_ptr());
-                }
+    let mut totals = [[x86::_mm256_setzero_si256(); P]; T];
+    for (tile, x) in tiles.iter().zip(x) {
+        if FIRST == 0 {
+            for half in tile.halves() {
+                fetch_ahead(half.as_ptr());
             }
-            for quad in 0..QUADS {
-                let mut weights = [x86::_mm256_setzero_si256(); P];
-                for (part, weights) in weights.iter_mut().enumerate() {
-                    *weights = field(register(tile, first + part), quad);
-                }
-                // Loops over constants rather than closures: only they are compiled with these instructions and unrolled.
-                for t in 0..T {
-                    let x = broadcast(x[quad][t]);
-                    for part in 0..P {
-                        let products = x86::_mm256_maddubs_epi16(weights[part], x);
-                        totals[t][part] = x86::_mm256_add_epi16(totals[t][part], products);
-                    }
+        }
+        for quad in 0..QUADS {
+            let mut weights = [x86::_mm256_setzero_si256(); P];
+            for (part, weights) in weights.iter_mut().enumerate() {
+                *weights = field(register(tile, FIRST + part), quad);
+            }
+            // Loops over constants rather than closures: only they are compiled with these instructions and unrolled.
+            for t in 0..T {
+                let x = broadcast(x[quad][t]);
+                for part in 0..P {
+                    let products = x86::_mm256_maddubs_epi16(weights[part], x);
+                    totals[t][part] = x86::_mm256_add_epi16(totals[t][part], products);
                 }
             }
         }
-        for t in 0..T {
-            for part in 0..P {
-                flush::<0>(totals[t][part], &mut sums[t][(first + part) * ROWS..]);
-            }
+    }
+    for t in 0..T {
+        for part in 0..P {
+            flush::<0>(totals[t][part], &mut sums[t][(FIRST + part) * ROWS..]);
         }
     }
 }

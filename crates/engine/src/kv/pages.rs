@@ -30,7 +30,6 @@ impl Pages {
         Some(page)
     }
 
-    /// One more user.
     pub(super) fn retain(&mut self, page: PageId) {
         self.users[page as usize] += 1;
     }

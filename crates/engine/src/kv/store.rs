@@ -29,7 +29,6 @@ pub(crate) struct PageCopy {
 /// How many pages there are of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
-    /// All.
     pub pages: usize,
     /// That some sequence uses.
     pub used: usize,

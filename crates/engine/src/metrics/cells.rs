@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How many.
+/// Something that is counted: it only grows.
 #[derive(Default)]
 pub(super) struct Count(AtomicU64);
 
@@ -62,7 +62,6 @@ impl Histogram {
         bounds.zip(self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed))).collect()
     }
 
-    /// How many.
     pub(super) fn count(&self) -> u64 {
         self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum()
     }

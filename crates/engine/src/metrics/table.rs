@@ -27,7 +27,6 @@ pub(crate) struct Now {
     pub(crate) build: Option<Build>,
 }
 
-/// What runs.
 #[derive(Debug)]
 pub(crate) struct Build {
     pub(crate) version: &'static str,

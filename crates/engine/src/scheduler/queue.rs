@@ -18,7 +18,6 @@ pub(super) struct Queue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{waiting} requests are waiting already")]
 pub(crate) struct QueueFull {
-    /// How many wait.
     pub waiting: usize,
 }
 

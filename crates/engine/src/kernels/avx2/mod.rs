@@ -50,6 +50,8 @@ macro_rules! products {
 
 #[macro_use]
 mod codes;
+#[macro_use]
+mod few;
 mod vnni;
 mod words;
 

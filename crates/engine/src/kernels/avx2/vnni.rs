@@ -48,58 +48,23 @@ fn dot_tiles(tiles: &[Tile], x: &[Quad], sums: &mut [i32; TILE_ROWS]) {
     }
 }
 
-/// As many registers of rows at a time as make about twelve sums, for the latency of the product; a tile stays in the first-level
-/// cache meanwhile.
-#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-fn dot_few<const T: usize>(tiles: &[Tile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
-    let Some(sums) = sums.first_chunk_mut::<T>() else { return };
-    let x = x.as_chunks::<T>().0.as_chunks::<QUADS>().0;
-    for (tiles, x) in tiles.chunks(FEW_RUN).zip(x.chunks(FEW_RUN)) {
-        match T {
-            ..=3 => few_of_run::<4, T>(tiles, x, sums),
-            4..=6 => few_of_run::<2, T>(tiles, x, sums),
-            _ => few_of_run::<1, T>(tiles, x, sums),
-        }
+/// As many as make about twelve sums, for the latency of the product.
+const fn registers_for(tokens: usize) -> usize {
+    match tokens {
+        ..=3 => 4,
+        4..=6 => 2,
+        _ => 1,
     }
 }
 
-/// A run of tiles, `P` registers of rows at a time.
+/// Adds the products of four columns to each sum.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-fn few_of_run<const P: usize, const T: usize>(
-    tiles: &[Tile],
-    x: &[[[Quad; T]; QUADS]],
-    sums: &mut [[i32; TILE_ROWS]; T],
-) {
-    for first in (0..PARTS).step_by(P) {
-        let mut totals = [[x86::_mm256_setzero_si256(); P]; T];
-        for (tile, x) in tiles.iter().zip(x) {
-            if first == 0 {
-                for half in tile.halves() {
-                    fetch_ahead(half.as_ptr());
-                }
-            }
-            for quad in 0..QUADS {
-                let mut weights = [x86::_mm256_setzero_si256(); P];
-                for (part, weights) in weights.iter_mut().enumerate() {
-                    *weights = field(register(tile, first + part), quad);
-                }
-                // Loops over constants rather than closures: only they are compiled with these instructions and unrolled.
-                for t in 0..T {
-                    let x = broadcast(x[quad][t]);
-                    for part in 0..P {
-                        totals[t][part] = x86::_mm256_dpbusd_avx_epi32(totals[t][part], weights[part], x);
-                    }
-                }
-            }
-        }
-        for t in 0..T {
-            for part in 0..P {
-                add(totals[t][part], &mut sums[t][(first + part) * ROWS..]);
-            }
-        }
-    }
+fn add_products(sums: __m256i, weights: __m256i, x: __m256i) -> __m256i {
+    x86::_mm256_dpbusd_avx_epi32(sums, weights, x)
 }
+
+few_products!("avx2,fma,f16c,avxvnni", add);
 
 /// Adds the products of two codes and two activations to each sum.
 #[inline]

@@ -79,59 +79,18 @@ fn half_of_run(tiles: &[Tile], x: &[[Quad; QUADS]], half: usize, sums: &mut [i32
 
 /// Few tokens share the weights of sixteen rows at a time, more those of eight: so many sums leave registers for the weights, and for
 /// the products of several columns, which the compiler adds first.
-#[target_feature(enable = "avx2,fma,f16c")]
-fn dot_few<const T: usize>(tiles: &[Tile], x: &[Quad], sums: &mut [[i32; TILE_ROWS]]) {
-    let Some(sums) = sums.first_chunk_mut::<T>() else { return };
-    let x = x.as_chunks::<T>().0.as_chunks::<QUADS>().0;
-    for (tiles, x) in tiles.chunks(FEW_RUN).zip(x.chunks(FEW_RUN)) {
-        if T <= 3 {
-            few_of_run::<0, 2, T>(tiles, x, sums);
-            few_of_run::<2, 2, T>(tiles, x, sums);
-        } else {
-            few_of_run::<0, 1, T>(tiles, x, sums);
-            few_of_run::<1, 1, T>(tiles, x, sums);
-            few_of_run::<2, 1, T>(tiles, x, sums);
-            few_of_run::<3, 1, T>(tiles, x, sums);
-        }
-    }
+const fn registers_for(tokens: usize) -> usize {
+    if tokens <= 3 { 2 } else { 1 }
 }
 
-/// A run of tiles, for `P` registers of rows from number `FIRST` on.
+/// Adds the products of four columns, in pairs, to sums of 16 bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn few_of_run<const FIRST: usize, const P: usize, const T: usize>(
-    tiles: &[Tile],
-    x: &[[[Quad; T]; QUADS]],
-    sums: &mut [[i32; TILE_ROWS]; T],
-) {
-    let mut totals = [[x86::_mm256_setzero_si256(); P]; T];
-    for (tile, x) in tiles.iter().zip(x) {
-        if FIRST == 0 {
-            for half in tile.halves() {
-                fetch_ahead(half.as_ptr());
-            }
-        }
-        for quad in 0..QUADS {
-            let mut weights = [x86::_mm256_setzero_si256(); P];
-            for (part, weights) in weights.iter_mut().enumerate() {
-                *weights = field(register(tile, FIRST + part), quad);
-            }
-            // Loops over constants rather than closures: only they are compiled with these instructions and unrolled.
-            for t in 0..T {
-                let x = broadcast(x[quad][t]);
-                for part in 0..P {
-                    let products = x86::_mm256_maddubs_epi16(weights[part], x);
-                    totals[t][part] = x86::_mm256_add_epi16(totals[t][part], products);
-                }
-            }
-        }
-    }
-    for t in 0..T {
-        for part in 0..P {
-            flush::<0>(totals[t][part], &mut sums[t][(FIRST + part) * ROWS..]);
-        }
-    }
+fn add_products(sums: __m256i, weights: __m256i, x: __m256i) -> __m256i {
+    x86::_mm256_add_epi16(sums, x86::_mm256_maddubs_epi16(weights, x))
 }
+
+few_products!("avx2,fma,f16c", flush::<0>);
 
 /// Adds the products of two codes and two activations to each sum.
 #[inline]

@@ -109,7 +109,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The rest.
+    /// Waits for the end of the stream.
     pub(crate) async fn whole(mut self) -> Result<Answer, Failure> {
         while self.piece().await?.is_some() {}
         Ok(self.answer)

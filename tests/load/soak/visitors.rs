@@ -39,7 +39,6 @@ pub(super) struct Kind {
 type Outcome = Result<&'static str>;
 type Visiting = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
-/// One visit.
 pub(super) struct Visit {
     pub(super) kind: &'static str,
     pub(super) outcome: Outcome,

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::values::{prompt, prompt_file};
 
-/// The flags.
+/// What is computed before there are requests, and where it is kept.
 #[derive(Clone, Debug, Args)]
 pub struct WarmFlags {
     /// The system prompt that most conversations here begin with: it is computed once and kept, also for the next start, so that no
@@ -22,7 +22,7 @@ pub struct WarmFlags {
 }
 
 impl WarmFlags {
-    /// The prompt.
+    /// The text, whether it was given as such or in a file.
     #[must_use]
     pub fn prompt(&self) -> Option<&str> {
         self.warm_prompt.as_deref().or(self.warm_prompt_file.as_deref())

@@ -2,7 +2,8 @@
 //!
 //! Those that generate come first, each with its one token, so that a long prompt never stops a running answer. What may be computed of
 //! prompts beside them goes to two: half to the one that came first, so that it always gets on, and half to the one that has least left,
-//! so that it need not wait for the long ones.
+//! so that it need not wait for the long ones. The second is another client's if there is one, so that nobody gets both halves while
+//! others wait.
 
 use super::sequence::Sequence;
 use super::{Scheduler, Step};
@@ -73,8 +74,9 @@ impl Scheduler {
         step.generating = rows;
         let left = self.limits.rows - rows;
         let prompts = self.in_order(|sequence| !sequence.is_generating());
-        let remaining: Vec<usize> =
-            prompts.iter().map(|&slot| self.slots[slot].as_ref().map_or(0, Sequence::remaining)).collect();
+        let sequences = prompts.iter().filter_map(|&slot| self.slots[slot].as_ref());
+        let remaining: Vec<(Client, usize)> =
+            sequences.map(|sequence| (sequence.client(), sequence.remaining())).collect();
         let budget = if rows == 0 { left } else { left.min(beside) };
         for (slot, share) in prompts.into_iter().zip(shares(&remaining, budget)) {
             if let (Some(sequence), 1..) = (&mut self.slots[slot], share) {
@@ -109,20 +111,22 @@ impl Scheduler {
     }
 }
 
-/// How many of `budget` tokens each prompt gets, of which so many are left, in the order in which they came.
-fn shares(remaining: &[usize], budget: usize) -> Vec<usize> {
-    let mut shares = vec![0; remaining.len()];
+/// How many of `budget` tokens each prompt gets: whose it is, and how many are left of it, in the order in which they came.
+fn shares(prompts: &[(Client, usize)], budget: usize) -> Vec<usize> {
+    let remaining = |index: usize| prompts[index].1;
+    let mut shares = vec![0; prompts.len()];
     let mut left = budget;
     let mut give = |index: usize, most: usize| {
-        let more = (remaining[index] - shares[index]).min(most).min(left);
+        let more = (remaining(index) - shares[index]).min(most).min(left);
         shares[index] += more;
         left -= more;
     };
-    let shortest = (0..remaining.len()).min_by_key(|&index| remaining[index]);
+    let is_first = |index: usize| prompts[index].0 == prompts[0].0;
+    let shortest = (0..prompts.len()).min_by_key(|&index| (is_first(index), remaining(index)));
     if let Some(shortest) = shortest {
         give(0, budget.div_ceil(2));
         give(shortest, budget);
-        (0..remaining.len()).for_each(|index| give(index, budget));
+        (0..prompts.len()).for_each(|index| give(index, budget));
     }
     shares
 }
@@ -145,7 +149,21 @@ mod tests {
             (&[1, 1, 1], 8, &[1, 1, 1]),
             (&[5, 5], 0, &[0, 0]),
         ] {
-            assert_eq!(shares(remaining, budget), expected, "{remaining:?}");
+            let prompts: Vec<_> = remaining.iter().map(|&remaining| (Client::Own, remaining)).collect();
+            assert_eq!(shares(&prompts, budget), expected, "{remaining:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_gets_both_halves_while_others_wait() {
+        let [one, other] = [Client::Key(0), Client::Key(1)];
+        for (prompts, budget, expected) in [
+            ([(one, 100), (one, 3), (other, 50)], 8, [4, 0, 4]),
+            ([(one, 100), (other, 3), (one, 2)], 8, [5, 3, 0]),
+            ([(one, 2), (one, 3), (other, 2)], 8, [2, 3, 2]),
+            ([(one, 100), (other, 60), (other, 50)], 8, [4, 0, 4]),
+        ] {
+            assert_eq!(shares(&prompts, budget), expected, "{prompts:?}");
         }
     }
 }

@@ -40,7 +40,7 @@ impl LmHeadSearch {
         Ok(Self { exact, copy, states, select: Select::default(), noise })
     }
 
-    /// Other states.
+    /// Draws other states, so that the next search finds something else.
     pub fn change_states(&mut self) {
         for row in 0..self.states.rows() {
             self.states.row_mut(row).fill_with(|| self.noise.float());

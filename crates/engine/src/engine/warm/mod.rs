@@ -85,7 +85,7 @@ pub(super) fn fill(
 /// How the pages got what they hold.
 enum Filled {
     Restored,
-    /// And why.
+    /// Why it could not be restored.
     Computed(Error),
 }
 
